@@ -1,0 +1,315 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// The bounds of one batch: what is taken over in one transaction.
+const (
+	readLimit  = 256       // entries per partition
+	batchMost  = 512       // entries in all
+	batchBytes = 512 << 10 // of their payloads
+	readWithin = 2 * time.Second
+)
+
+// errLogAway says that the uplink log could not be read. Nothing that is known has become doubtful by it.
+var errLogAway = errors.New("the uplink log cannot be read")
+
+// collect takes the next entries of the uplink log over into the record: readings, operations and the log's position in
+// one transaction; then it tells the log. busy says that there may be more.
+func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
+	batches, err := w.readLog(ctx)
+	if err != nil {
+		return false, err
+	}
+	b := batch{horizons: map[int]time.Time{}}
+	for _, read := range batches {
+		if len(read.Entries) == 0 && read.Generation == w.cursors[read.Partition].Generation {
+			w.horizon[read.Partition] = read.Horizon
+			continue
+		}
+		busy = busy || len(read.Entries) >= readLimit
+		if rest := b.add(read); len(rest.Entries) > 0 {
+			w.unread[read.Partition], busy = rest, true
+		} else {
+			delete(w.unread, read.Partition)
+		}
+	}
+	if len(b.positions) == 0 {
+		return busy, nil
+	}
+	if err := w.takeIn(ctx, &b); err != nil {
+		clear(w.unread) // read again from where the record is
+		return false, err
+	}
+	maps.Copy(w.horizon, b.horizons)
+	return busy, nil
+}
+
+// readLog reads what comes next in each partition: what was read before and did not fit, else from the log. All times are
+// the record's.
+func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
+	var batches []LogBatch
+	var from []LogPosition
+	for p, c := range w.cursors {
+		if rest, ok := w.unread[p]; ok {
+			batches = append(batches, rest)
+		} else {
+			from = append(from, c)
+		}
+	}
+	if len(from) == 0 {
+		return batches, nil
+	}
+	limit, stop := context.WithTimeout(ctx, readWithin)
+	defer stop()
+	before := w.opt.Clock.Now()
+	read, err := w.opt.Log.Read(limit, from, readLimit)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLogAway, err)
+	}
+	for i := range read {
+		w.translate(&read[i], before)
+	}
+	return append(batches, read...), nil
+}
+
+// translate puts a batch's times into the record's clock. The log's clock was read after before and no later than now: the
+// horizon is put as early as that allows, so that no lease is judged over too soon. When entries were appended is put by the
+// last sample that was quick enough to tell.
+func (w *Worker) translate(read *LogBatch, before time.Time) {
+	earliest := before.Sub(read.Now)
+	if trip := w.opt.Clock.Now().Sub(before); trip < slowTrip || !w.skewed {
+		w.skew, w.skewed = earliest+trip/2, true
+	}
+	read.Horizon = read.Horizon.Add(min(earliest, w.skew))
+	for i := range read.Entries {
+		read.Entries[i].AppendedAt = read.Entries[i].AppendedAt.Add(w.skew)
+	}
+}
+
+// batch is what one transaction takes over.
+type batch struct {
+	facts     []fact
+	positions []LogPosition
+	horizons  map[int]time.Time
+	bytes     int
+}
+
+func (b *batch) full() bool { return len(b.facts) >= batchMost || b.bytes >= batchBytes }
+
+// add takes in what still fits, at least one entry when it is the first, and gives the rest back.
+func (b *batch) add(read LogBatch) (rest LogBatch) {
+	for i, u := range read.Entries {
+		if b.full() {
+			rest = read
+			rest.Entries = read.Entries[i:]
+			if i == 0 {
+				return rest
+			}
+			last := read.Entries[i-1]
+			read.Position, read.Horizon = last.Position, last.AppendedAt
+			break
+		}
+		b.facts = append(b.facts, factsOf(u)...)
+		b.bytes += len(u.Payload)
+	}
+	b.positions = append(b.positions, read.LogPosition)
+	b.horizons[read.Partition] = read.Horizon
+	return rest
+}
+
+// takeIn commits a batch. When the record refuses it, and not because it is away or the partition lost, one of its facts
+// must be to blame: halving finds it, and it is buried as a dead letter so that the others go on.
+func (w *Worker) takeIn(ctx context.Context, b *batch) error {
+	err := w.record(ctx, b.facts, b.positions)
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrLost) || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	w.opt.Logger.Error("the record refuses a batch of uplinks: looking for the one to blame", "error", err, "entries", len(b.facts))
+	if err := w.halve(ctx, b.facts, err); err != nil {
+		return err
+	}
+	return w.record(ctx, nil, b.positions)
+}
+
+func (w *Worker) halve(ctx context.Context, facts []fact, why error) error {
+	if len(facts) == 0 {
+		return nil
+	}
+	if len(facts) == 1 {
+		return w.record(ctx, []fact{facts[0].buried(CauseRefused, why.Error())}, nil)
+	}
+	for _, half := range [][]fact{facts[:len(facts)/2], facts[len(facts)/2:]} {
+		err := w.record(ctx, half, nil)
+		if err != nil && (ctx.Err() != nil || errors.Is(err, ErrLost) || errors.Is(err, ErrUnavailable)) {
+			return err
+		}
+		if err != nil {
+			if err := w.halve(ctx, half, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// record commits facts and positions in one transaction, and then brings memory, the live state and the log up to date.
+func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPosition) error {
+	need, parts := w.needOf(facts)
+	for _, p := range positions {
+		parts[p.Partition] = struct{}{}
+	}
+	if len(parts) == 0 && len(facts) == 0 {
+		return nil
+	}
+	for _, f := range facts {
+		parts[f.Partition] = struct{}{}
+	}
+	named := false
+	judgeAll := func(tx *Tx) error {
+		j := judge{tx: tx, runTimeout: w.opt.RunTimeout}
+		for _, f := range facts {
+			j.take(f)
+		}
+		tx.Positions = positions
+		if j.nameless && !named {
+			return errNameless
+		}
+		return nil
+	}
+	done, err := w.change(ctx, parts, need, judgeAll)
+	if errors.Is(err, errNameless) { // rare: look up all senders, and judge again
+		named = true
+		need.Devices = append(need.Devices, senders(facts)...)
+		done, err = w.change(ctx, parts, need, judgeAll)
+	}
+	if err != nil {
+		return fmt.Errorf("take uplinks over: %w", err)
+	}
+	for _, p := range positions {
+		w.cursors[p.Partition] = p
+	}
+	w.hear(facts, done.Now)
+	w.settle(done.Changes)
+	w.opt.Metrics.collected(facts, done)
+	w.opt.Log.Stored(ctx, positions)
+	w.projector.take(done)
+	return nil
+}
+
+// errNameless rolls a transaction back that has to know more senders.
+var errNameless = errors.New("a sender's tenant is not known")
+
+func senders(facts []fact) []DeviceID {
+	ids := make([]DeviceID, 0, len(facts))
+	for _, f := range facts {
+		ids = append(ids, f.Endpoint)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// needOf lists what the transaction must see to judge the facts.
+func (w *Worker) needOf(facts []fact) (Need, map[int]struct{}) {
+	var need Need
+	parts := map[int]struct{}{}
+	ops, devices := map[Key]struct{}{}, map[DeviceID]struct{}{}
+	for i := range facts {
+		f := &facts[i]
+		w.name(f)
+		for _, k := range f.keys {
+			if _, had := ops[k]; !had {
+				ops[k] = struct{}{}
+				need.Operations = append(need.Operations, k)
+			}
+		}
+		for _, d := range f.devices {
+			if _, had := devices[d]; !had {
+				devices[d] = struct{}{}
+				need.Devices = append(need.Devices, d)
+			}
+		}
+	}
+	return need, parts
+}
+
+// name adds the operations that a hint is about: only the owner knows which message carried which.
+func (w *Worker) name(f *fact) {
+	if f.Corrupt {
+		return
+	}
+	switch f.Kind {
+	case UplinkDelivered, UplinkUndeliverable:
+		if m := w.messages[string(f.Payload)]; m != nil && m.endpoint.id == f.Endpoint {
+			f.keys = f.keys[:0]
+			for k := range m.keys {
+				f.keys = append(f.keys, k)
+			}
+		}
+	case UplinkDisconnected:
+		if e := w.endpoints[f.Endpoint]; e != nil {
+			f.keys = f.keys[:0]
+			for k, fl := range e.flights {
+				if fl.state == Sent {
+					f.keys = append(f.keys, k)
+				}
+			}
+		}
+	}
+}
+
+// hear brings what is known of endpoints up to date: presence, and the leases of messages that were heard of.
+func (w *Worker) hear(facts []fact, now time.Time) {
+	for _, f := range facts {
+		if f.Corrupt {
+			continue
+		}
+		switch f.Kind {
+		case UplinkConnected:
+			w.connected(f.Uplink, now)
+		case UplinkDisconnected:
+			if e := w.endpoints[f.Endpoint]; e != nil && e.known && e.session.Epoch <= f.Epoch {
+				e.session = Session{}
+			}
+		case UplinkUndeliverable:
+			// Connected but not subscribed, or gone from there: until it is heard of again it is offline.
+			e := w.endpoints[f.Endpoint]
+			if e != nil && e.session.Gateway == f.GatewayID() && (f.Epoch == 0 || f.Epoch >= e.session.Epoch) {
+				e.known, e.session = true, Session{}
+			}
+		case UplinkDelivered, UplinkAck, UplinkResult:
+			for _, k := range f.keys {
+				if e := w.flying[k]; e != nil && e.id == f.Endpoint {
+					e.flights[k].message.lease = now.Add(w.opt.RunTimeout)
+				}
+			}
+		}
+	}
+}
+
+func (w *Worker) connected(u Uplink, now time.Time) {
+	e := w.at(u.Endpoint)
+	if e == nil || u.Epoch < e.newest {
+		return
+	}
+	if u.Epoch == e.session.Epoch && e.known { // the gateways' roll call
+		if now.Sub(e.looked) > lookAtLeast {
+			e.looked = now
+			w.ready[e.id] = struct{}{}
+		}
+		return
+	}
+	e.known, e.newest, e.looked, e.heldUntil = true, u.Epoch, now, time.Time{}
+	e.session = Session{Endpoint: u.Endpoint, Epoch: u.Epoch, Gateway: u.GatewayID(), Incarnation: u.GatewayIncarnation()}
+	w.ready[e.id] = struct{}{}
+}
+
+// lookAtLeast is how often the queue of a connected endpoint is looked at although nothing told to: whatever else failed, no
+// operation waits longer for an endpoint that is there.
+const lookAtLeast = time.Minute

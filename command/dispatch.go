@@ -1,0 +1,364 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The bounds of one claim and of one message.
+const (
+	claimEndpoints = 256
+	claimMost      = 1000                   // operations in one claim
+	messageBytes   = 64 << 10               // of targets in one message
+	targetBytes    = 64                     // of a target beside its id and its route
+	leastLeft      = 2 * time.Second        // nothing is sent with less time left
+	holdOff        = time.Second            // after a message could not be handed over
+	clockSlack     = 50 * time.Millisecond  // what the estimated clock may be off the record's own, which decides
+	reachAgain     = 100 * time.Millisecond // while there is no connection to a gateway
+	presenceWithin = 500 * time.Millisecond // the worker has other things to do when Redis stands still
+	presenceAgain  = 2 * time.Second
+	presenceBatch  = 500
+)
+
+// dispatch claims what ready endpoints can take, in one transaction, and then hands it to the publisher: what is on its
+// way is written down before it leaves. busy says that there may be more to claim at once.
+func (w *Worker) dispatch(ctx context.Context) (busy bool, err error) {
+	now := w.opt.Clock.Now()
+	for _, id := range w.timers.past(now.Add(-clockSlack)) {
+		w.wake(id)
+	}
+	if len(w.ready) == 0 {
+		return false, nil
+	}
+	if err := w.meet(ctx); err != nil {
+		return false, err
+	}
+	heads := w.heads(now)
+	if len(heads) == 0 {
+		return false, nil
+	}
+	ready, err := w.opt.Ledger.Ready(ctx, heads)
+	if err != nil {
+		return false, err
+	}
+	claimed, err := w.claim(ctx, heads, ready)
+	if err != nil {
+		return false, err
+	}
+	w.send(ctx, claimed)
+	return len(w.ready) > 0, nil
+}
+
+// meet looks up the presence of ready endpoints that nothing is known of.
+func (w *Worker) meet(ctx context.Context) error {
+	var strangers []DeviceID
+	for id := range w.ready {
+		if e := w.endpoints[id]; e != nil && !e.known && len(strangers) < presenceBatch {
+			strangers = append(strangers, id)
+		}
+	}
+	if len(strangers) == 0 {
+		return nil
+	}
+	limit, stop := context.WithTimeout(ctx, presenceWithin)
+	defer stop()
+	sessions, err := w.opt.Presence.Sessions(limit, strangers)
+	if err != nil {
+		w.opt.Logger.Warn("cannot look up presence: what is not known to be connected waits", "error", err)
+		w.opt.Metrics.Stumbles.Inc()
+		for _, id := range strangers { // look again in a while, not in a tight loop
+			delete(w.ready, id)
+			w.timers.set(id, w.opt.Clock.Now().Add(presenceAgain))
+		}
+		return nil
+	}
+	for _, id := range strangers {
+		e := w.endpoints[id]
+		e.known = true
+		if s, ok := sessions[id]; ok && w.gateways.living(s) {
+			e.session = s
+		}
+	}
+	return nil
+}
+
+// heads asks for what ready endpoints have room for. Endpoints that are offline, full or held off stop being ready: what
+// changes that makes them ready again.
+func (w *Worker) heads(now time.Time) []Head {
+	var heads []Head
+	asked := 0
+	for id := range w.ready {
+		e := w.endpoints[id]
+		if e == nil {
+			delete(w.ready, id)
+			continue
+		}
+		if !e.known {
+			continue
+		}
+		room, least := e.room()
+		if !e.online() || room <= 0 {
+			delete(w.ready, id)
+			continue
+		}
+		if !w.opt.Publisher.Reachable(e.session.Gateway) {
+			e.heldUntil = now.Add(reachAgain)
+		}
+		if e.heldUntil.After(now) {
+			delete(w.ready, id)
+			w.timers.set(id, e.heldUntil)
+			continue
+		}
+		heads = append(heads, Head{Endpoint: id, Partition: e.partition, Limit: room, MinPriority: least, Busy: e.busy()})
+		if asked += room; len(heads) == claimEndpoints || asked >= claimMost {
+			break
+		}
+	}
+	return heads
+}
+
+// claim takes the operations in one transaction. Whatever was cancelled, moved or claimed since Ready is left alone.
+func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]Key) ([]*Operation, error) {
+	var need Need
+	parts := map[int]struct{}{}
+	for _, h := range heads {
+		keys := ready[h.Endpoint]
+		need.Operations = append(need.Operations, keys...)
+		if len(keys) > 0 {
+			parts[h.Partition] = struct{}{}
+		}
+	}
+	if len(need.Operations) == 0 {
+		w.drained(heads, ready)
+		return nil, nil
+	}
+	if err := w.know(ctx, need.Operations); err != nil {
+		return nil, err
+	}
+	var claimed []*Operation
+	done, err := w.change(ctx, parts, need, func(tx *Tx) error {
+		claimed = claimed[:0]
+		for _, h := range heads {
+			claimed = append(claimed, w.claimFor(tx, h, ready[h.Endpoint])...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim operations: %w", err)
+	}
+	w.drained(heads, ready)
+	for _, o := range claimed {
+		e := w.endpoints[o.EndpointID]
+		w.takeOff(e, o, o.LeaseUntil)
+		if len(e.flights) >= e.window && o.Priority < RealtimePriority {
+			delete(w.ready, e.id) // full, and what could use the reserve came first
+		}
+	}
+	w.opt.Metrics.Claimed.Add(float64(len(claimed)))
+	w.projector.take(done)
+	return claimed, nil
+}
+
+// drained notes the endpoints whose queues have no more for now.
+func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
+	for _, h := range heads {
+		if len(ready[h.Endpoint]) < h.Limit {
+			delete(w.ready, h.Endpoint)
+		}
+	}
+}
+
+// claimFor claims for one endpoint. Operations of one command travel together, as many as fit into a message.
+func (w *Worker) claimFor(tx *Tx, h Head, keys []Key) []*Operation {
+	e := w.endpoints[h.Endpoint]
+	var claimed []*Operation
+	type load struct {
+		message string
+		bytes   int
+	}
+	loads := map[ID]*load{}
+	for _, k := range keys {
+		o := tx.Operations[k]
+		if o == nil || o.State != Queued || o.EndpointID != h.Endpoint || o.NextAt.After(tx.Now) || o.ExpiresAt.Sub(tx.Now) < leastLeft {
+			continue
+		}
+		e.learn(o)
+		room := e.window
+		if o.Priority >= RealtimePriority {
+			room += e.reserve
+		}
+		if len(e.flights)+len(claimed) >= room {
+			continue
+		}
+		size := targetBytes + len(o.DeviceID) + len(o.Device.Route)
+		l := loads[o.CommandID]
+		if l == nil || l.bytes+size > messageBytes {
+			l = &load{message: uuid.Must(uuid.NewV7()).String()}
+			loads[o.CommandID] = l
+		}
+		l.bytes += size
+		if err := o.Claim(tx.Now, e.session, l.message, w.opt.DeliveryLease); err == nil {
+			claimed = append(claimed, o)
+		}
+	}
+	return claimed
+}
+
+// send hands claimed operations to the publisher, message by message, in the order of the queue.
+func (w *Worker) send(ctx context.Context, claimed []*Operation) {
+	for i := 0; i < len(claimed); {
+		j := i + 1
+		for j < len(claimed) && claimed[j].MessageID == claimed[i].MessageID {
+			j++
+		}
+		w.publish(ctx, claimed[i:j])
+		i = j
+	}
+}
+
+func (w *Worker) publish(ctx context.Context, ops []*Operation) {
+	first := ops[0]
+	c := w.commands[first.CommandID]
+	m := Message{
+		V: 1, MessageID: first.MessageID, MessageType: "unicast", CommandID: c.ID, Kind: c.Kind, IssuedAt: c.CreatedAt,
+		ExpiresAt: c.ExpiresAt, Priority: c.Priority, TraceParent: c.TraceParent, Items: c.Items, Params: c.Params,
+	}
+	if len(m.Params) == 0 {
+		m.Params = json.RawMessage("{}")
+	}
+	for _, o := range ops {
+		m.Attempt = max(m.Attempt, o.Attempts)
+		m.Targets = append(m.Targets, Target{DeviceID: o.DeviceID, Route: o.Device.Route})
+	}
+	e := w.endpoints[first.EndpointID]
+	gateway := e.session.Gateway
+	// What is claimed is sent, also when the worker is being told to end.
+	w.opt.Publisher.Publish(context.WithoutCancel(ctx), gateway, first.EndpointID, m, func(err error) {
+		if err == nil {
+			return
+		}
+		w.opt.Metrics.Unsent.Inc()
+		if !errors.Is(err, ErrGatewayGone) {
+			w.opt.Logger.Warn("a gateway did not take a message over", "gateway", gateway, "endpoint_id", first.EndpointID, "error", err)
+		}
+		w.mail.put(func(l *letters) { l.unsent = append(l.unsent, m.MessageID) })
+	})
+}
+
+// takeBack queues operations again whose messages the gateway did not take over; the attempt is not counted. Should the
+// message have arrived all the same, its endpoint remembers the command and its answer counts.
+func (w *Worker) takeBack(ctx context.Context, unsent []string) error {
+	var keys []Key
+	for _, id := range unsent {
+		m := w.messages[id]
+		if m == nil {
+			continue
+		}
+		m.endpoint.heldUntil = w.opt.Clock.Now().Add(holdOff)
+		m.endpoint.known, m.endpoint.session = false, Session{}
+		keys = append(keys, slices.Collect(maps.Keys(m.keys))...)
+	}
+	return w.requeue(ctx, keys, "not handed over")
+}
+
+// requeue queues operations in flight again that were never delivered; uncounted.
+func (w *Worker) requeue(ctx context.Context, keys []Key, reason string) error {
+	for chunk := range slices.Chunk(keys, claimMost) {
+		sent := map[Key]string{} // by which message
+		parts := map[int]struct{}{}
+		for _, k := range chunk {
+			if e := w.flying[k]; e != nil {
+				sent[k] = e.flights[k].message.id
+				parts[e.partition] = struct{}{}
+			}
+		}
+		need := Need{Operations: slices.Collect(maps.Keys(sent)), Devices: devicesOf(sent)}
+		if len(need.Operations) == 0 {
+			continue
+		}
+		var moved []Arrived
+		done, err := w.change(ctx, parts, need, func(tx *Tx) error {
+			moved = moved[:0]
+			for k, o := range tx.Operations {
+				if o.State == Sent && o.MessageID == sent[k] {
+					o.must(o.Requeue(tx.Now, tx.Now.Add(holdOff), false, reason))
+					moved = w.follow(tx, o, moved)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("queue operations again: %w", err)
+		}
+		w.opt.Metrics.Requeued.WithLabelValues("undelivered").Add(float64(len(need.Operations)))
+		w.settle(done.Changes)
+		w.projector.take(done)
+		w.projector.tell(moved)
+	}
+	return nil
+}
+
+// follow makes an operation that is queued again follow its device, should that have moved to another endpoint.
+func (w *Worker) follow(tx *Tx, o *Operation, moved []Arrived) []Arrived {
+	d, ok := tx.Devices[o.DeviceID]
+	if !ok || d.EndpointID == o.EndpointID {
+		return moved
+	}
+	o.EndpointID, o.Partition, o.Device = d.EndpointID, w.opt.Partition(d.EndpointID), d.Info()
+	return append(moved, Arrived{CommandID: o.CommandID, Endpoints: []DeviceID{d.EndpointID}})
+}
+
+func devicesOf[V any](keys map[Key]V) []DeviceID {
+	ids := make([]DeviceID, 0, len(keys))
+	for k := range keys {
+		ids = append(ids, k.DeviceID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// commandCache keeps what does not change of commands that are being sent.
+type commandCache map[ID]Command
+
+// mostCommands bounds the cache; it is emptied when full.
+const mostCommands = 10_000
+
+// know fills the cache with the commands of the operations.
+func (w *Worker) know(ctx context.Context, keys []Key) error {
+	var missing []ID
+	for _, k := range keys {
+		if _, ok := w.commands[k.CommandID]; !ok && !slices.Contains(missing, k.CommandID) {
+			missing = append(missing, k.CommandID)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	found, err := w.opt.Ledger.Commands(ctx, missing)
+	if err != nil {
+		return fmt.Errorf("load commands: %w", err)
+	}
+	if len(w.commands)+len(found) > mostCommands {
+		missing = missing[:0]
+		clear(w.commands)
+		for _, k := range keys {
+			missing = append(missing, k.CommandID)
+		}
+		slices.Sort(missing)
+		if found, err = w.opt.Ledger.Commands(ctx, slices.Compact(missing)); err != nil {
+			return fmt.Errorf("load commands: %w", err)
+		}
+	}
+	for id, c := range found {
+		c.Selector = Selector{} // it may be large, and is not needed to send
+		w.commands[id] = c
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package command
+
+import (
+	"context"
+	"time"
+)
+
+// Expander makes the operations of large commands.
+type Expander struct {
+	service *Service
+}
+
+// NewExpander makes an Expander beside a Service.
+func NewExpander(s *Service) *Expander { return &Expander{s} }
+
+const (
+	expandChunk = 2000
+	expandEvery = 200 * time.Millisecond
+)
+
+// Run expands large commands, a chunk a transaction, until ctx is done. Several processes may do it at once.
+func (e *Expander) Run(ctx context.Context) error {
+	for {
+		found, err := e.runOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			e.service.opt.Logger.Warn("cannot expand a command", "error", err)
+		}
+		if found && err == nil {
+			continue
+		}
+		moved := time.NewTimer(expandEvery)
+		select {
+		case <-ctx.Done():
+			moved.Stop()
+			return nil
+		case <-moved.C:
+		}
+	}
+}
+
+func (e *Expander) runOnce(ctx context.Context) (bool, error) {
+	made, found, err := e.service.opt.Book.Expand(ctx, expandChunk, Born)
+	if err != nil || !found {
+		return found, err
+	}
+	e.service.tellArrived(ctx, made)
+	return true, nil
+}

@@ -1,0 +1,294 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"meterline/fleet"
+	"meterline/meterread"
+)
+
+// judge decides, inside one transaction, what facts do to operations, readings, dead letters and events.
+type judge struct {
+	tx         *Tx
+	runTimeout time.Duration // of silence after an operation was heard of
+	nameless   bool          // a dead letter was made whose tenant is known only when its sender is looked up
+
+	uplink  Position // the last uplink that left a dead letter,
+	letters int      // how many it left,
+	bytes   int      // and what they hold
+}
+
+// take judges one fact. A fact that panics the judge is buried alone.
+func (j *judge) take(f fact) {
+	if f.Corrupt {
+		j.bury(f)
+		return
+	}
+	letters, events, readings := len(j.tx.DeadLetters), len(j.tx.Events), len(j.tx.Readings)
+	defer func() {
+		if r := recover(); r != nil {
+			j.tx.DeadLetters, j.tx.Events, j.tx.Readings = j.tx.DeadLetters[:letters], j.tx.Events[:events], j.tx.Readings[:readings]
+			j.bury(f.buried(CausePanic, fmt.Sprint(r)))
+		}
+	}()
+	switch {
+	case f.result != nil:
+		j.result(f)
+	case f.ack != nil:
+		j.ack(f)
+	case f.readings != nil:
+		j.readings(f)
+	case f.event != nil:
+		j.event(f)
+	default:
+		j.hint(f)
+	}
+	j.bury(f)
+}
+
+// hint moves what was sent on that very session, and nothing else.
+func (j *judge) hint(f fact) {
+	for _, k := range f.keys {
+		o := j.tx.Operations[k]
+		if o == nil || o.State != Sent {
+			continue
+		}
+		switch f.Kind {
+		case UplinkDelivered:
+			if o.MessageID == string(f.Payload) {
+				o.must(o.Deliver(j.tx.Now, j.runTimeout))
+			}
+		case UplinkUndeliverable:
+			if o.MessageID == string(f.Payload) {
+				o.must(o.Requeue(j.tx.Now, j.tx.Now.Add(holdOff), false, "undeliverable"))
+			}
+		case UplinkDisconnected:
+			if o.Epoch == f.Epoch && o.Gateway == f.Gateway {
+				o.must(o.Requeue(j.tx.Now, j.tx.Now, false, "endpoint gone"))
+			}
+		}
+	}
+}
+
+// result ends its operation, or comes late, or is for none.
+func (j *judge) result(f fact) {
+	r := f.result
+	o := j.tx.Operations[f.keys[0]]
+	if o == nil {
+		j.letter(f, meterread.Bad{Index: r.Index, Code: CauseUnknownCommand, Detail: "no such operation", Raw: r.Raw})
+		return
+	}
+	if !o.SpokenForBy(f.Endpoint) {
+		j.security(f, o.Tenant, o.DeviceID, "a result for a device that the sender does not speak for")
+		return
+	}
+	late := o.Over(f.at())
+	if late && o.answered(r) {
+		return // the same answer again
+	}
+	readings := make([]meterread.Reading, len(r.Readings))
+	for i, one := range r.Readings {
+		readings[i] = one.Received(f.at())
+		readings[i].Late = late
+	}
+	j.tx.Readings = append(j.tx.Readings, readings...)
+	switch {
+	case late:
+		if o.State.Open() {
+			o.must(o.Expire(j.tx.Now))
+		}
+		o.Late(j.tx.Now)
+	case !r.Final:
+		o.keep(readings)
+		if o.State.CanBecome(Accepted) {
+			o.must(o.Accept(j.tx.Now, j.runTimeout))
+		}
+	case r.Status == meterread.StatusOK && (len(r.Bad) == 0 || len(readings)+len(o.Readings) > 0):
+		o.keep(readings)
+		o.must(o.Succeed(j.tx.Now))
+	case r.Status == meterread.StatusOK:
+		o.must(o.Fail(j.tx.Now, Failure{CodeNoValidReading, "no reading of the answer could be understood"}))
+	default:
+		o.keep(readings)
+		o.must(o.Fail(j.tx.Now, Failure{orElse(r.Code, "INTERNAL"), r.Message}))
+	}
+}
+
+// CodeNoValidReading is the error code of an operation whose answer held only readings that could not be understood.
+const CodeNoValidReading = "NO_VALID_READING"
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// answered says whether the operation ended by this very answer: a result that is sent twice is no late result.
+func (o *Operation) answered(r *meterread.Result) bool {
+	switch o.State {
+	case Succeeded:
+		if r.Status != meterread.StatusOK {
+			return false
+		}
+	case Failed:
+		if r.Status == meterread.StatusOK || o.Error == nil || o.Error.Code != orElse(r.Code, "INTERNAL") {
+			return false
+		}
+	default:
+		return false
+	}
+	for _, one := range r.Readings {
+		if !o.has(one) {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *Operation) has(r meterread.Reading) bool {
+	for _, had := range o.Readings {
+		if had.Item == r.Item && had.ReadAt.Equal(r.ReadAt) && had.Value == r.Value {
+			return true
+		}
+	}
+	return false
+}
+
+// keep adds readings to the operation's own result, each once.
+func (o *Operation) keep(rs []meterread.Reading) {
+	for _, r := range rs {
+		if !o.has(r) {
+			o.Readings = append(o.Readings, r)
+		}
+	}
+}
+
+func (j *judge) ack(f fact) {
+	a := f.ack
+	for i, k := range f.keys {
+		o := j.tx.Operations[k]
+		switch {
+		case o == nil:
+			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownCommand, Detail: "no such operation: " + string(k.DeviceID), Raw: f.Payload})
+		case !o.SpokenForBy(f.Endpoint):
+			j.security(f, o.Tenant, o.DeviceID, "an ack for a device that the sender does not speak for")
+		case o.Over(f.at()):
+		case a.Status == meterread.StatusRejected:
+			o.must(o.Fail(j.tx.Now, Failure{orElse(a.Code, "REJECTED"), a.Message}))
+		case o.State.CanBecome(Accepted):
+			o.must(o.Accept(j.tx.Now, j.runTimeout))
+		}
+	}
+}
+
+// readings are values nobody asked for. They count for devices that the sender speaks for.
+func (j *judge) readings(f fact) {
+	for i, r := range f.readings.Readings {
+		d, known := j.tx.Devices[r.DeviceID]
+		switch {
+		case !known:
+			raw, _ := json.Marshal(r)
+			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownDevice, Detail: "no such device: " + string(r.DeviceID), Raw: raw})
+		case d.EndpointID != f.Endpoint:
+			j.security(f, d.Tenant, d.ID, "a reading for a device that the sender does not speak for")
+		default:
+			j.tx.Readings = append(j.tx.Readings, r.Received(f.at()))
+		}
+	}
+}
+
+func (j *judge) event(f fact) {
+	e := f.event
+	about := orElse(string(e.DeviceID), string(f.Endpoint))
+	d, known := j.tx.Devices[DeviceID(about)]
+	switch {
+	case !known:
+		j.letter(f, meterread.Bad{Index: -1, Code: CauseUnknownDevice, Detail: "no such device: " + about, Raw: f.Payload})
+		return
+	case d.EndpointID != f.Endpoint:
+		j.security(f, d.Tenant, d.ID, "an event for a device that the sender does not speak for")
+		return
+	}
+	at := e.At
+	if at.IsZero() {
+		at = f.at()
+	}
+	kind := e.Type
+	if f.Kind == UplinkSecurity {
+		kind = EventSecurity
+	}
+	key := f.key("event", 0)
+	if e.MessageID == "" && e.At.IsZero() {
+		key += "/" + string(f.Position) // nothing tells it from the same said again
+	}
+	j.tx.Events = append(j.tx.Events, Event{
+		Tenant: d.Tenant, EndpointID: f.Endpoint, DeviceID: d.ID, Type: kind, At: at, ReceivedAt: f.at(), Data: e.Data, Key: key,
+	})
+}
+
+// security notes what went against the rules, for the tenant whose device it was about.
+func (j *judge) security(f fact, t fleet.Tenant, d DeviceID, what string) {
+	data, _ := json.Marshal(map[string]string{"sender": string(f.Endpoint), "uplink": string(f.Kind), "detail": what})
+	j.tx.Events = append(j.tx.Events, Event{
+		Tenant: t, EndpointID: f.Endpoint, DeviceID: d, Type: EventSecurity, At: f.at(), ReceivedAt: f.at(), Data: data,
+		Key: f.key("security/"+string(d), 0),
+	})
+}
+
+// bury makes dead letters of what could not be understood.
+func (j *judge) bury(f fact) {
+	for _, b := range f.bad {
+		j.letter(f, b)
+	}
+}
+
+func (j *judge) letter(f fact, b meterread.Bad) {
+	place := b.Index
+	l := DeadLetter{
+		Source: LetterUplink, Cause: b.Code, Detail: b.Detail, EndpointID: f.Endpoint, Kind: f.Kind,
+		Payload: f.part(b), CreatedAt: j.tx.Now, Status: LetterOpen,
+	}
+	if d, ok := j.tx.Devices[f.Endpoint]; ok {
+		l.Tenant = d.Tenant
+	}
+	if r := f.result; r != nil {
+		l.CommandID, l.DeviceID = r.CommandID, r.DeviceID
+		place += (r.Index + 1) * 100_000
+		if o := j.tx.Operations[f.keys[0]]; o != nil {
+			l.Tenant = o.Tenant
+		}
+	}
+	if !j.fits(f, &l) {
+		return
+	}
+	j.nameless = j.nameless || l.Tenant == ""
+	l.Key = f.key("uplink/"+l.Cause, place)
+	j.tx.DeadLetters = append(j.tx.DeadLetters, l)
+}
+
+// The bounds of the dead letters that one uplink leaves. A message of thousands of bad parts must not become gigabytes.
+const (
+	lettersMost     = 100
+	letterBytesMost = 1 << 20
+	CauseTooMany    = "TOO_MANY_BAD_PARTS" // the last letter of such an uplink, which holds it all
+)
+
+// fits counts the letters of an uplink. The first beyond the bound stands for all that follow.
+func (j *judge) fits(f fact, l *DeadLetter) bool {
+	if j.uplink != f.Position || f.Position == "" {
+		j.uplink, j.letters, j.bytes = f.Position, 0, 0
+	}
+	j.letters++
+	j.bytes += len(l.Payload)
+	switch {
+	case j.letters > lettersMost:
+		return false
+	case j.letters == lettersMost || j.bytes > letterBytesMost:
+		j.letters = lettersMost
+		l.Cause, l.Detail, l.Payload = CauseTooMany, "this and all further parts that could not be understood", f.Payload
+	}
+	return true
+}

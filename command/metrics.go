@@ -1,0 +1,55 @@
+package command
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics counts what a worker does.
+type Metrics struct {
+	Partitions prometheus.Gauge
+	Claimed    prometheus.Counter
+	Unsent     prometheus.Counter
+	Requeued   *prometheus.CounterVec // by reason
+	Died       prometheus.Counter
+	Ended      *prometheus.CounterVec // by state
+	Uplinks    *prometheus.CounterVec // by kind
+	Readings   prometheus.Counter
+	Stumbles   prometheus.Counter
+}
+
+// NewMetrics makes the metrics and registers them; a nil Registerer leaves them unregistered.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	by := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &Metrics{
+		Partitions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterline_worker_partitions", Help: "Partitions owned by this worker."}),
+		Claimed:    counter("meterline_operations_claimed_total", "Attempts claimed and handed to the publisher."),
+		Unsent:     counter("meterline_messages_unsent_total", "Messages that a gateway did not take over."),
+		Requeued:   by("meterline_operations_requeued_total", "Operations queued again.", "reason"),
+		Died:       counter("meterline_operations_died_total", "Operations whose attempts were used up."),
+		Ended:      by("meterline_operations_ended_total", "Operations that ended, by terminal state.", "state"),
+		Uplinks:    by("meterline_uplinks_collected_total", "Facts taken over from the uplink log, by kind.", "kind"),
+		Readings:   counter("meterline_readings_stored_total", "Readings stored that were new."),
+		Stumbles:   counter("meterline_worker_stumbles_total", "Rounds of the worker that failed and were tried again."),
+	}
+	if r != nil {
+		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Stumbles)
+	}
+	return m
+}
+
+func (m *Metrics) collected(facts []fact, done Committed) {
+	for _, f := range facts {
+		m.Uplinks.WithLabelValues(string(f.Kind)).Inc()
+	}
+	for _, c := range done.Changes {
+		for _, o := range c.Operations {
+			if !o.State.Open() {
+				m.Ended.WithLabelValues(string(o.State)).Inc()
+			}
+		}
+	}
+	m.Readings.Add(float64(len(done.Readings)))
+}

@@ -1,0 +1,375 @@
+package command
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
+
+	"meterline/fleet"
+)
+
+// Service takes commands from users and answers for them. All its methods are safe for concurrent use; whatever belongs
+// to another tenant is ErrNotFound.
+type Service struct {
+	opt    ServiceOptions
+	hub    hub
+	fills  singleflight.Group
+	clock  *Clock
+	limits struct {
+		sync.Mutex
+		open map[fleet.Tenant]openCount
+	}
+}
+
+// ServiceOptions are what a Service stands on.
+type ServiceOptions struct {
+	Book    Book
+	Ledger  Ledger
+	Live    Live
+	Newest  Newest
+	Notices Notices
+	Log     Log // for dead letters that are handled again
+	Clock   *Clock
+	Logger  *slog.Logger
+	// MaxOpen bounds the open operations of one tenant; 0 means DefaultMaxOpen.
+	MaxOpen int
+	// Partitions is how many there are, as set at migration.
+	Partitions int
+}
+
+// DefaultMaxOpen is the bound on one tenant's open operations.
+const DefaultMaxOpen = 5_000_000
+
+const (
+	firstChunk   = 1000 // operations made in the transaction that accepts a command
+	pageSize     = 1000 // operations shown with a command
+	endChunk     = 5000 // operations ended in one transaction
+	lookAgain    = time.Second
+	cancelWithin = time.Minute
+	openCountOK  = time.Second // how old a count of open operations may be
+)
+
+type openCount struct {
+	n  int
+	at time.Time
+}
+
+// NewService makes a Service.
+func NewService(opt ServiceOptions) *Service {
+	if opt.MaxOpen == 0 {
+		opt.MaxOpen = DefaultMaxOpen
+	}
+	s := &Service{opt: opt, clock: opt.Clock}
+	s.limits.open = map[fleet.Tenant]openCount{}
+	return s
+}
+
+// Run listens to notices, so that those who wait hear of what moved, until ctx is done.
+func (s *Service) Run(ctx context.Context) error {
+	return s.opt.Notices.Listen(ctx, func(n Notice) { s.hub.wake(n.Moved) })
+}
+
+// Issue accepts a command: when it returns without an error the command is committed. The error is an *Invalid, one of the
+// sentinels of this package, or means that nothing is known to be committed.
+func (s *Service) Issue(ctx context.Context, by fleet.Token, r Request, key Idempotency) (View, bool, error) {
+	c, ttl, err := r.command(s.clock.Now())
+	if err != nil {
+		return View{}, false, err
+	}
+	return s.issue(ctx, by, c, ttl, key)
+}
+
+// issue is the path of every new command: live state prepared, record committed, live state filled, owners told.
+func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time.Duration, key Idempotency) (View, bool, error) {
+	if !c.Kind.allowed(by) {
+		return View{}, false, ErrForbidden
+	}
+	if err := s.room(ctx, by.Tenant); err != nil {
+		return View{}, false, err
+	}
+	c.ID, c.Tenant, c.IssuedBy = ID(uuid.Must(uuid.NewV7()).String()), by.Tenant, by.ID
+	token, live := s.opt.Live.Prepare(ctx, c.ID) // before the commit: a move that overtakes us voids it
+	made, err := s.opt.Book.Create(ctx, c, ttl, key, firstChunk, Born)
+	if err != nil {
+		return View{}, false, err
+	}
+	if made.Replayed {
+		v, err := s.Get(ctx, by, made.Command.ID)
+		return v, true, err
+	}
+	v := made.Command.View()
+	v.Operations = views(made.Operations)
+	if live == nil && !made.Command.Expanding && v.Counts.Total <= LiveLimit {
+		s.quietly("fill live state", s.opt.Live.Fill(ctx, token, v))
+	}
+	s.tellArrived(ctx, made)
+	return v, false, nil
+}
+
+// tellArrived wakes the owners of the endpoints that have something to do.
+func (s *Service) tellArrived(ctx context.Context, made Created) {
+	if len(made.Operations) == 0 {
+		return
+	}
+	a := arrived(made)
+	s.quietly("notify of new operations", s.opt.Notices.Notify(ctx, Notice{Arrived: []Arrived{a}, Moved: []ID{a.CommandID}}))
+}
+
+// quietly logs what went wrong beside the record: others find out for themselves within a second.
+func (s *Service) quietly(what string, err error) {
+	if err != nil {
+		s.opt.Logger.Warn("live state is behind", "doing", what, "error", err)
+	}
+}
+
+// room says whether the tenant may have more open operations. The count may be a second old.
+func (s *Service) room(ctx context.Context, t fleet.Tenant) error {
+	s.limits.Lock()
+	known := s.limits.open[t]
+	s.limits.Unlock()
+	if time.Since(known.at) > openCountOK {
+		n, err := s.opt.Book.OpenOperations(ctx, t)
+		if err != nil {
+			return err
+		}
+		known = openCount{n, time.Now()}
+		s.limits.Lock()
+		s.limits.open[t] = known
+		s.limits.Unlock()
+	}
+	if known.n >= s.opt.MaxOpen {
+		return ErrTooManyOpen
+	}
+	return nil
+}
+
+// Get shows a command with its first 1000 operations: from the live state where it is whole, else from the record.
+func (s *Service) Get(ctx context.Context, by fleet.Token, id ID) (View, error) {
+	v, ok, err := s.opt.Live.Load(ctx, id, pageSize)
+	if err == nil && ok && !s.overdue(v) {
+		return s.mine(by, v)
+	}
+	v, err = s.fromRecord(ctx, id)
+	if err != nil {
+		return View{}, err
+	}
+	return s.mine(by, v)
+}
+
+// overdue says whether the deadline has made v something else than what is cached. The record decides what.
+func (s *Service) overdue(v View) bool {
+	return v.Counts.Open() > 0 && !s.clock.Now().Add(clockSlack).Before(v.ExpiresAt)
+}
+
+func (s *Service) mine(by fleet.Token, v View) (View, error) {
+	if v.Tenant != by.Tenant {
+		return View{}, ErrNotFound
+	}
+	return v, nil
+}
+
+// fromRecord reads a command from the record and puts it into the live state when it fits. Those who ask for the same
+// command at the same moment share one reading.
+func (s *Service) fromRecord(ctx context.Context, id ID) (View, error) {
+	got, err, _ := s.fills.Do(string(id), func() (any, error) {
+		// The first asker's going away must not fail the others.
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer stop()
+		return s.refill(ctx, id)
+	})
+	if err != nil {
+		return View{}, err
+	}
+	v := got.(View)
+	if len(v.Operations) > pageSize {
+		v.Operations = v.Operations[:pageSize]
+	}
+	return v, nil
+}
+
+func (s *Service) refill(ctx context.Context, id ID) (View, error) {
+	token, live := s.opt.Live.Prepare(ctx, id)
+	known, err := s.opt.Ledger.Commands(ctx, []ID{id})
+	if err != nil {
+		return View{}, err
+	}
+	c, ok := known[id]
+	if !ok {
+		return View{}, ErrNotFound
+	}
+	page := pageSize
+	if c.Counts.Total <= LiveLimit {
+		page = LiveLimit
+	}
+	v, _, whole, err := s.opt.Book.Snapshot(ctx, id, page)
+	if err != nil {
+		return View{}, err
+	}
+	if live == nil && whole {
+		s.quietly("fill live state", s.opt.Live.Fill(ctx, token, v))
+	}
+	return v, nil
+}
+
+// Wait shows a command as soon as it has ended, or after d.
+func (s *Service) Wait(ctx context.Context, by fleet.Token, id ID, d time.Duration) (View, error) {
+	moved, done := s.hub.watch(id)
+	defer done()
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		v, err := s.Get(ctx, by, id)
+		if err != nil || v.Status != StatusRunning {
+			return v, err
+		}
+		again := time.NewTimer(min(lookAgain, max(0, v.ExpiresAt.Sub(s.clock.Now()))+time.Millisecond))
+		select {
+		case <-ctx.Done():
+			again.Stop()
+			return v, nil
+		case <-over.C:
+			again.Stop()
+			return v, nil
+		case <-moved:
+		case <-again.C:
+		}
+		again.Stop()
+	}
+}
+
+// Changes lists operations that moved after the given number, in order. It waits up to a second for one. done says that
+// the command has ended and nothing more will move.
+func (s *Service) Changes(ctx context.Context, by fleet.Token, id ID, after int64) ([]OperationView, bool, error) {
+	moved, stop := s.hub.watch(id)
+	defer stop()
+	ops, done, err := s.changes(ctx, by, id, after)
+	if err != nil || done || len(ops) > 0 {
+		return ops, done, err
+	}
+	again := time.NewTimer(lookAgain)
+	defer again.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, false, nil
+	case <-moved:
+	case <-again.C:
+	}
+	return s.changes(ctx, by, id, after)
+}
+
+func (s *Service) changes(ctx context.Context, by fleet.Token, id ID, after int64) ([]OperationView, bool, error) {
+	c, err := s.recorded(ctx, by, id) // before its operations: done must not overtake them
+	if err != nil {
+		return nil, false, err
+	}
+	ops, err := s.opt.Book.ChangedSince(ctx, id, after, pageSize)
+	return ops, !c.Running() && len(ops) == 0, err
+}
+
+// recorded reads a command's row.
+func (s *Service) recorded(ctx context.Context, by fleet.Token, id ID) (Command, error) {
+	known, err := s.opt.Ledger.Commands(ctx, []ID{id})
+	if err != nil {
+		return Command{}, err
+	}
+	c, ok := known[id]
+	if !ok || c.Tenant != by.Tenant {
+		return Command{}, ErrNotFound
+	}
+	return c, nil
+}
+
+// Cancel ends what is open of a command. A device that was sent its command may still act; Delivery says whether.
+func (s *Service) Cancel(ctx context.Context, by fleet.Token, id ID) (View, error) {
+	if err := s.opt.Book.Cancel(ctx, by.Tenant, id); err != nil {
+		return View{}, err
+	}
+	// From here on it is done to the end, also when the asker goes away. Should this process go away, a worker ends the rest.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelWithin)
+	defer stop()
+	var after DeviceID
+	for more := true; more; {
+		var err error
+		_, after, more, err = s.opt.Ledger.End(ctx, nil, id, Cancelled, "cancelled by "+by.ID, after, endChunk)
+		if err != nil {
+			s.Touched(ctx, []ID{id})
+			return View{}, err
+		}
+	}
+	s.Touched(ctx, []ID{id})
+	return s.Get(ctx, by, id)
+}
+
+// Touched tells everybody that operations of these commands were ended or moved by other hands than their owner's. The
+// live state forgets them: what the owner has committed before may not have reached it yet.
+func (s *Service) Touched(ctx context.Context, ids []ID) {
+	s.quietly("forget live state", s.opt.Live.Forget(ctx, ids))
+	n := Notice{Moved: ids, Ended: ids}
+	for _, id := range ids {
+		n.Arrived = append(n.Arrived, Arrived{CommandID: id})
+	}
+	s.quietly("notify of touched operations", s.opt.Notices.Notify(ctx, n))
+}
+
+// Retry issues a new command for the operations of another that did not succeed.
+func (s *Service) Retry(ctx context.Context, by fleet.Token, id ID, key Idempotency) (View, bool, error) {
+	c, err := s.recorded(ctx, by, id)
+	if err != nil {
+		return View{}, false, err
+	}
+	devices, err := s.opt.Book.Unsuccessful(ctx, by.Tenant, id)
+	if err != nil {
+		return View{}, false, err
+	}
+	if len(devices) == 0 {
+		return View{}, false, &Invalid{Fields: []FieldError{{"", "no operation of the command ended without success"}}}
+	}
+	return s.again(ctx, by, c, devices, key)
+}
+
+// again issues what c asked for to some of its devices.
+func (s *Service) again(ctx context.Context, by fleet.Token, c Command, devices []DeviceID, key Idempotency) (View, bool, error) {
+	began := c.CreatedAt
+	if !c.NotBefore.IsZero() {
+		began = c.NotBefore
+	}
+	return s.issue(ctx, by, Command{
+		ParentID: c.ID, Kind: c.Kind, Mode: c.Mode, Priority: c.Priority, Selector: Selector{DeviceIDs: devices},
+		Items: c.Items, Params: c.Params, Attempts: c.Attempts, TraceParent: c.TraceParent,
+	}, c.ExpiresAt.Sub(began), key)
+}
+
+// Commands lists commands, newest first.
+func (s *Service) Commands(ctx context.Context, by fleet.Token, f CommandFilter, p Page) (List[View], error) {
+	return s.opt.Book.FindCommands(ctx, by.Tenant, f, p)
+}
+
+// Operations lists operations, newest first: the operations centre.
+func (s *Service) Operations(ctx context.Context, by fleet.Token, f OperationFilter, p Page) (List[OperationView], error) {
+	return s.opt.Book.FindOperations(ctx, by.Tenant, f, p)
+}
+
+// arrived says where the operations of a transaction wait.
+func arrived(made Created) Arrived {
+	a := Arrived{CommandID: made.Command.ID, Seq: made.Command.Seq, Whole: len(made.Operations) == made.Command.Counts.Total}
+	seen := map[DeviceID]bool{}
+	for _, o := range made.Operations {
+		if !seen[o.EndpointID] {
+			seen[o.EndpointID] = true
+			a.Endpoints = append(a.Endpoints, o.EndpointID)
+		}
+	}
+	return a
+}
+
+func views(ops []*Operation) []OperationView {
+	vs := make([]OperationView, len(ops))
+	for i, o := range ops {
+		vs[i] = o.View()
+	}
+	return vs
+}

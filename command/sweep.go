@@ -1,0 +1,241 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// retryAfter is when an operation whose lease is over is sent again, give or take a fifth.
+var retryAfter = []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute}
+
+func backoff(attempts int) time.Duration {
+	d := retryAfter[min(max(attempts, 1), len(retryAfter))-1]
+	return d + time.Duration((rand.Float64()*0.4-0.2)*float64(d))
+}
+
+// sweep is the only way back: leases that are over, deadlines that have passed, gateways that are gone, and a look at what
+// no notice told of.
+func (w *Worker) sweep(ctx context.Context) (busy bool, err error) {
+	if dueNow(&w.next.sweep, sweepEvery) {
+		if err := w.sweepLeases(ctx); err != nil {
+			return false, err
+		}
+	}
+	if busy, err = w.sweepDeadlines(ctx); err != nil {
+		return false, err
+	}
+	if dueNow(&w.next.look, lookEvery) {
+		if err := w.lookAround(ctx); err != nil {
+			return false, err
+		}
+		if err := w.sweepGateways(ctx); err != nil {
+			return false, err
+		}
+	}
+	return busy, nil
+}
+
+// sweepLeases judges leases by the log: a lease is over only when its partition has been read past that moment, so answers
+// that wait in a backlog are never asked for again.
+func (w *Worker) sweepLeases(ctx context.Context) error {
+	var need Need
+	parts := map[int]struct{}{}
+	for _, m := range w.messages {
+		if !m.lease.Before(w.horizon[m.endpoint.partition]) {
+			continue
+		}
+		for k := range m.keys {
+			need.Operations = append(need.Operations, k)
+		}
+		parts[m.endpoint.partition] = struct{}{}
+		if len(need.Operations) >= claimMost {
+			break
+		}
+	}
+	if len(need.Operations) == 0 {
+		return nil
+	}
+	keys := map[Key]struct{}{}
+	for _, k := range need.Operations {
+		keys[k] = struct{}{}
+	}
+	need.Devices = devicesOf(keys)
+	var again, died int
+	var moved []Arrived
+	done, err := w.change(ctx, parts, need, func(tx *Tx) error {
+		again, died, moved = 0, 0, moved[:0]
+		for _, k := range need.Operations {
+			o := tx.Operations[k]
+			switch {
+			case o == nil || !o.State.InFlight():
+			case !tx.Now.Before(o.ExpiresAt): // everybody sees it as expired: the deadline's own sweep writes it
+			case o.Attempts >= o.MaxAttempts:
+				o.must(o.Die(tx.Now))
+				tx.DeadLetters = append(tx.DeadLetters, deadOperation(o, tx.Now))
+				died++
+			default:
+				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o.Attempts)), true, "no answer"))
+				moved = w.follow(tx, o, moved)
+				again++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("sweep leases: %w", err)
+	}
+	w.opt.Metrics.Requeued.WithLabelValues("lease").Add(float64(again))
+	w.opt.Metrics.Died.Add(float64(died))
+	w.settle(done.Changes)
+	for _, k := range need.Operations { // those that are gone from the record, too
+		if e := w.flying[k]; e != nil {
+			w.land(e, k)
+		}
+	}
+	w.projector.take(done)
+	w.projector.tell(moved)
+	return nil
+}
+
+func deadOperation(o *Operation, now time.Time) DeadLetter {
+	return DeadLetter{
+		Tenant: o.Tenant, Source: LetterOperation, Cause: CodeAttemptsUsedUp, Detail: fmt.Sprintf("%d attempts without an answer", o.Attempts),
+		EndpointID: o.EndpointID, DeviceID: o.DeviceID, CommandID: o.CommandID, CreatedAt: now, Status: LetterOpen,
+		Key: "operation/" + string(o.CommandID) + "/" + string(o.DeviceID),
+	}
+}
+
+// dueWatch is the sweep of deadlines: which commands are due, and how far they have been swept for the partitions that are
+// owned now. One chunk is ended in a round, so that nothing else waits for a million of them.
+type dueWatch struct {
+	list  []Command        // to be swept
+	after DeviceID         // how far the first of them has been
+	done  map[ID]time.Time // swept to the end, and when
+}
+
+func newDueWatch() dueWatch { return dueWatch{done: map[ID]time.Time{}} }
+
+// again forgets: other partitions are owned now.
+func (d *dueWatch) again() { d.list, d.after = nil, ""; clear(d.done) }
+
+// The bounds of one look at deadlines.
+const (
+	dueCommands = 1000
+	dueChunk    = 5000
+	// Operations may move into a partition after a command was swept there: it is swept again now and then.
+	dueAgain = 10 * time.Second
+)
+
+// sweepDeadlines writes down what every reader already sees: from its deadline on what is open has expired. It also ends what
+// is left of a command whose cancelling was cut short. busy says that there is more.
+func (w *Worker) sweepDeadlines(ctx context.Context) (busy bool, err error) {
+	if len(w.due.list) == 0 {
+		if !dueNow(&w.next.due, dueEvery) {
+			return false, nil
+		}
+		if err := w.lookForDue(ctx); err != nil {
+			return false, err
+		}
+	}
+	for len(w.due.list) > 0 {
+		n, more, err := w.endDue(ctx, w.due.list[0])
+		if err != nil {
+			return false, err
+		}
+		if !more {
+			w.due.list, w.due.after = w.due.list[1:], ""
+		}
+		if n > 0 {
+			break
+		}
+	}
+	return len(w.due.list) > 0, nil
+}
+
+func (w *Worker) lookForDue(ctx context.Context) error {
+	var except []ID
+	for id, at := range w.due.done {
+		if time.Since(at) > dueAgain {
+			delete(w.due.done, id)
+		} else {
+			except = append(except, id)
+		}
+	}
+	var err error
+	if w.due.list, err = w.opt.Ledger.Due(ctx, except, dueCommands); err != nil {
+		return fmt.Errorf("look for deadlines: %w", err)
+	}
+	return nil
+}
+
+// endDue ends a chunk of what is open of a command. A partition is swept for a deadline only when it has been read past it:
+// a result that was appended before it still counts.
+func (w *Worker) endDue(ctx context.Context, c Command) (n int, more bool, err error) {
+	as, reason := Expired, ""
+	if w.opt.Clock.Now().Before(c.ExpiresAt) {
+		as, reason = Cancelled, "cancelled"
+	}
+	parts := map[int]struct{}{}
+	for p := range w.fence {
+		if as == Cancelled || w.horizon[p].After(c.ExpiresAt) {
+			parts[p] = struct{}{}
+		}
+	}
+	if len(parts) == 0 {
+		return 0, false, nil
+	}
+	done, after, more, err := w.opt.Ledger.End(ctx, w.fenceOf(parts), c.ID, as, reason, w.due.after, dueChunk)
+	if err != nil {
+		return 0, false, inDoubt(fmt.Errorf("end what is due: %w", err))
+	}
+	w.due.after = after
+	w.settle(done.Changes)
+	w.projector.take(done)
+	if !more && len(parts) == len(w.fence) && !c.Expanding {
+		w.due.done[c.ID] = time.Now()
+	}
+	return len(done.Changes), more, nil
+}
+
+// reload brings memory in line with operations that others ended.
+func (w *Worker) reload(ctx context.Context, list []ID) error {
+	if len(list) == 0 {
+		return nil
+	}
+	ended := make(map[ID]struct{}, len(list))
+	for _, id := range list {
+		ended[id] = struct{}{}
+	}
+	var need Need
+	parts := map[int]struct{}{}
+	for k, e := range w.flying {
+		if _, is := ended[k.CommandID]; is {
+			need.Operations = append(need.Operations, k)
+			parts[e.partition] = struct{}{}
+		}
+	}
+	if len(need.Operations) == 0 {
+		return nil
+	}
+	var over []Key
+	_, err := w.change(ctx, parts, need, func(tx *Tx) error {
+		over = over[:0]
+		for _, k := range need.Operations {
+			if o := tx.Operations[k]; o == nil || !o.State.InFlight() {
+				over = append(over, k)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look at ended operations: %w", err)
+	}
+	for _, k := range over {
+		if e := w.flying[k]; e != nil {
+			w.land(e, k)
+		}
+	}
+	return nil
+}

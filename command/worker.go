@@ -1,0 +1,219 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Worker is the one owner of a set of partitions. It dispatches, collects and sweeps for their endpoints in one goroutine,
+// so that window, order, attempts and the merging of writes need no locks. Each of its transactions is fenced: when a
+// partition has got another owner nothing of it happens, and the worker forgets that partition.
+//
+// What it keeps in memory can all be read again from the record (see Ledger.Recover); what waits is never scanned.
+type Worker struct {
+	opt WorkerOptions
+
+	mail mailbox
+
+	// one goroutine only
+	fence     Fence
+	granted   []int // what was held last, in the record's eyes
+	cursors   map[int]LogPosition
+	horizon   map[int]time.Time // per partition: everything appended before it was read, by the record's clock
+	skew      time.Duration     // of the log's clock: what to add for the record's
+	skewed    bool
+	unread    map[int]LogBatch // what was read and did not fit into the batch
+	endpoints map[DeviceID]*endpoint
+	ready     map[DeviceID]struct{} // endpoints that may have something to send
+	timers    timers                // endpoints that will have something to send
+	messages  map[string]*message   // on their way, by message id
+	flying    map[Key]*endpoint     // operations in flight, and where
+	commands  commandCache
+	gateways  gatewayWatch
+	arrivals  arrivalWatch
+	due       dueWatch
+	next      schedule
+
+	projector *projector
+}
+
+// WorkerOptions are what a Worker stands on.
+type WorkerOptions struct {
+	Owner     string // unique among living workers
+	Ledger    Ledger
+	Log       Log
+	Presence  Presence
+	Publisher Publisher
+	Live      Live
+	Notices   Notices
+	Clock     *Clock
+	Logger    *slog.Logger
+	Metrics   *Metrics
+
+	Lease         time.Duration // of a partition; default 6 s: owners that die are replaced within 10 s
+	DeliveryLease time.Duration // for a message to be delivered; default 15 s
+	RunTimeout    time.Duration // of silence after that; default 60 s
+	Partition     func(endpoint DeviceID) int
+}
+
+// The rhythm of the worker when nothing wakes it.
+const (
+	holdEvery      = 2 * time.Second
+	sweepEvery     = 100 * time.Millisecond
+	dueEvery       = 500 * time.Millisecond
+	lookEvery      = time.Second
+	readEvery      = 100 * time.Millisecond
+	backOff        = 250 * time.Millisecond
+	backOffMost    = 2 * time.Second
+	gatewaySilence = 5 * time.Second
+)
+
+// NewWorker makes a Worker that owns nothing yet.
+func NewWorker(opt WorkerOptions) *Worker {
+	if opt.Lease == 0 {
+		opt.Lease = 6 * time.Second
+	}
+	if opt.DeliveryLease == 0 {
+		opt.DeliveryLease = 15 * time.Second
+	}
+	if opt.RunTimeout == 0 {
+		opt.RunTimeout = time.Minute
+	}
+	if opt.Metrics == nil {
+		opt.Metrics = NewMetrics(nil)
+	}
+	w := &Worker{
+		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{},
+		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
+		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(),
+	}
+	w.mail.signal = make(chan struct{}, 1)
+	w.projector = newProjector(opt)
+	return w
+}
+
+// Run owns and works until ctx is done, then gives its partitions back.
+func (w *Worker) Run(ctx context.Context) error {
+	beside, stop := context.WithCancel(context.WithoutCancel(ctx)) // the last commit is carried, too
+	var side sync.WaitGroup
+	side.Go(func() { w.projector.carryOn(beside) })
+	side.Go(func() { w.listen(beside) })
+	wait := backOff
+	for ctx.Err() == nil {
+		busy, err := w.runOnce(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			w.stumble(ctx, err, wait)
+			wait = min(2*wait, backOffMost)
+			continue
+		case !busy:
+			w.rest(ctx)
+		}
+		wait = backOff
+	}
+	stop()
+	side.Wait()
+	w.giveBack()
+	return nil
+}
+
+// runOnce does one round: what arrived by mail, a batch of the uplink log, what is due, one claim. busy says that there
+// is more to do at once.
+func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
+	if err := w.hold(ctx); err != nil {
+		return false, err
+	}
+	if len(w.fence) == 0 {
+		w.mail.take()
+		return false, nil
+	}
+	// One part that cannot go on, such as the uplink log's being away, must not hold up the others.
+	var errs []error
+	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.sweep, w.dispatch} {
+		more, err := part(ctx)
+		if errors.Is(err, ErrLost) || errors.Is(err, errDoubt) || ctx.Err() != nil {
+			return false, err
+		}
+		busy = busy || more
+		errs = append(errs, err)
+	}
+	return busy, errors.Join(errs...)
+}
+
+// errDoubt marks errors after which it is not known what is in the record.
+var errDoubt = errors.New("it is not known what was committed")
+
+func inDoubt(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", errDoubt, err)
+	}
+	return err
+}
+
+// change is Ledger.Change fenced for the partitions.
+func (w *Worker) change(ctx context.Context, partitions map[int]struct{}, need Need, decide func(*Tx) error) (Committed, error) {
+	done, err := w.opt.Ledger.Change(ctx, w.fenceOf(partitions), need, decide)
+	return done, inDoubt(err)
+}
+
+// rest waits until something happens or is due.
+func (w *Worker) rest(ctx context.Context) {
+	wait := time.NewTimer(min(readEvery, max(0, w.timers.until(w.opt.Clock.Now()))))
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-w.mail.signal:
+	case <-w.opt.Log.Arrived():
+	case <-wait.C:
+	}
+}
+
+// stumble takes in an error of a round. A lost partition is looked at again at once, everything else after a while.
+func (w *Worker) stumble(ctx context.Context, err error, wait time.Duration) {
+	w.opt.Metrics.Stumbles.Inc()
+	if errors.Is(err, ErrLost) {
+		w.opt.Logger.Info("a partition has another owner", "owner", w.opt.Owner)
+		w.next.hold = time.Time{}
+		return
+	}
+	w.opt.Logger.Warn("the worker cannot go on, it will try again", "error", err)
+	if errors.Is(err, errDoubt) {
+		// What is in memory may not be what is in the record: read it again.
+		w.forget(w.held())
+		w.next.hold = time.Time{}
+	}
+	rest := time.NewTimer(wait)
+	defer rest.Stop()
+	select {
+	case <-ctx.Done():
+	case <-rest.C:
+	}
+}
+
+// giveBack lets others take over at once.
+func (w *Worker) giveBack() {
+	ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
+	defer stop()
+	if err := w.opt.Ledger.Release(ctx, w.opt.Owner, w.granted); err != nil {
+		w.opt.Logger.Warn("cannot give the partitions back: they are taken over when the lease is over", "error", err)
+	}
+}
+
+// schedule is when the things that are done from time to time are done next, by this process's clock.
+type schedule struct {
+	hold, sweep, look, due time.Time
+}
+
+// dueNow says whether the moment t has come, and sets it to the next.
+func dueNow(t *time.Time, every time.Duration) bool {
+	now := time.Now()
+	if now.Before(*t) {
+		return false
+	}
+	*t = now.Add(every)
+	return true
+}
