@@ -1,0 +1,53 @@
+# What a developer does with Meterline. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Which packages: make test PKG=./store/...
+PKG ?= ./...
+# One PostgreSQL and one Redis for all packages: half a second once, not two seconds for each.
+SERVERS := go run ./testkit/cmd/servers --
+REPORT := go run ./testkit/cmd/report
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## compile everything
+	go build ./...
+
+.PHONY: test
+test: ## all tests with the race detector and real servers (installed on Debian when missing); nothing may be skipped
+	.ci/need-servers
+	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) $(REPORT) -- go test -race -json -timeout 15m $(PKG)
+
+.PHONY: test-short
+test-short: ## tests with what is installed; lists what was skipped
+	$(REPORT) -allow-skips -- go test -json -timeout 10m $(PKG)
+
+.PHONY: bench
+bench: ## benchmarks, with real servers
+	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -run '^$$' -bench . -benchmem $(PKG)
+
+.PHONY: lint
+lint: ## golangci-lint, in the version that .ci/lint pins
+	.ci/lint
+
+.PHONY: fmt
+fmt: ## gofmt all Go files
+	find . -name '*.go' -not -path './.cache/*' -not -path '*/node_modules/*' -print0 | xargs -0 gofmt -w
+
+.PHONY: demo
+demo: ## everything in one process with simulated meters; Ctrl-C ends it
+	go run ./cmd/backend demo
+
+.PHONY: openapi
+openapi: ## write docs/openapi.yaml from the code
+	go run ./cmd/backend openapi > docs/openapi.yaml.new
+	mv docs/openapi.yaml.new docs/openapi.yaml
+
+.PHONY: ci
+ci: ## what CI runs: format, build, vet, lint, test
+	.ci/run

@@ -1,0 +1,226 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	startWithin = 60 * time.Second // PostgreSQL replays its log after a kill, on a machine that is busy with tests
+	stopWithin  = 30 * time.Second // after that a server that was asked to stop is killed
+	pollEvery   = 20 * time.Millisecond
+)
+
+// process is one server that was started by this process and can be started again with the same arguments, files and
+// port. No goroutine waits for it while it runs, so it does not show up in leak checks.
+type process struct {
+	// Fixed after construction.
+	name     string
+	argv     []string
+	home     *home
+	as       *syscall.Credential // nil: the user of this process
+	dieWith  syscall.Signal      // what the kernel sends when this process dies
+	stopWith syscall.Signal      // asks for an orderly end
+	ready    func(context.Context) error
+
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil while the server is down
+}
+
+// start starts the server and returns once it answers. Starting a running server is an error.
+func (p *process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		return fmt.Errorf("start %s: it is running", p.name)
+	}
+	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log of %s: %w", p.name, err)
+	}
+	defer log.Close() //nolint:errcheck // the server holds its own descriptor of it
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Dir = p.home.path // the current directory may be closed to the user the server runs as
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = attributes(p.as, p.dieWith)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	p.cmd = cmd
+
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	err = poll(ctx, func() error {
+		if state(cmd.Process.Pid) == exited {
+			return errGone
+		}
+		return p.ready(ctx)
+	})
+	if err != nil {
+		_ = p.end(syscall.SIGKILL)
+		return fmt.Errorf("start %s: %w\n%s", p.name, err, p.lastWords())
+	}
+	return nil
+}
+
+// restart starts a server that was up before. What a killed server left behind may refuse the new one for a moment:
+// PostgreSQL does not start before the last process of its predecessor is gone.
+func (p *process) restart() error {
+	deadline := time.Now().Add(startWithin)
+	tick := time.NewTicker(10 * pollEvery)
+	defer tick.Stop()
+	for {
+		err := p.start()
+		if !errors.Is(err, errGone) || time.Now().After(deadline) {
+			return err
+		}
+		<-tick.C
+	}
+}
+
+// stop asks the server to end and waits until it has. Stopping a server that is down does nothing.
+func (p *process) stop() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end(p.stopWith)
+}
+
+// kill ends the server and its children without notice and waits until all are gone. It is stopped first, so that it
+// neither makes new children meanwhile nor sees the old ones end.
+func (p *process) kill() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return nil
+	}
+	if err := p.halt(); err != nil {
+		return err
+	}
+	killed := children(p.cmd.Process.Pid)
+	for _, pid := range killed {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // theirs until their parent waits for them, which is halted
+	}
+	if err := p.end(syscall.SIGKILL); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	return poll(ctx, func() error {
+		for _, pid := range killed {
+			if state(pid) != exited {
+				return fmt.Errorf("kill %s: its child %d is still there", p.name, pid)
+			}
+		}
+		return nil
+	})
+}
+
+// close ends the server and removes its files.
+func (p *process) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Join(p.end(p.dieWith), p.home.remove())
+}
+
+// pause stops the server's execution: connections stay open and nothing answers.
+func (p *process) pause() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.halt()
+}
+
+// halt needs p.mu.
+func (p *process) halt() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	return poll(ctx, func() error {
+		if s := state(p.cmd.Process.Pid); s == running {
+			return fmt.Errorf("pause %s: still running", p.name)
+		}
+		return nil
+	})
+}
+
+func (p *process) resume() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signal(syscall.SIGCONT)
+}
+
+// signal needs p.mu.
+func (p *process) signal(s syscall.Signal) error {
+	if p.cmd == nil {
+		return fmt.Errorf("signal %s: it is down", p.name)
+	}
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("signal %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// end sends s, waits for the process and kills it when it takes too long. It needs p.mu.
+func (p *process) end(s syscall.Signal) error {
+	if p.cmd == nil {
+		return nil
+	}
+	cmd := p.cmd
+	p.cmd = nil
+	_ = cmd.Process.Signal(s)
+	if s != syscall.SIGKILL {
+		_ = cmd.Process.Signal(syscall.SIGCONT) // a paused process would not see s
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // the status of a server that was told to die says nothing
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(stopWithin):
+		_ = cmd.Process.Kill()
+		<-done
+		return fmt.Errorf("stop %s: killed after %s", p.name, stopWithin)
+	}
+}
+
+func (p *process) logFile() string { return filepath.Join(p.home.path, p.name+".log") }
+
+// lastWords is the end of the server's log, for the error of a failed start.
+func (p *process) lastWords() string {
+	b, err := os.ReadFile(p.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}
+
+// errGone ends a poll at once: what it waits for cannot come any more.
+var errGone = errors.New("the process has exited")
+
+// poll calls check until it returns nil, errGone or ctx is over; then the last error of check is returned.
+func poll(ctx context.Context, check func() error) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil || errors.Is(err, errGone) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}

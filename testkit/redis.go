@@ -1,0 +1,124 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisServer is a Redis that was started here, as durable as the uplink log needs it: every write is synced before it
+// is answered, and nothing is evicted.
+type RedisServer struct {
+	Addr string // host:port
+	proc *process
+}
+
+// redisDatabases is how many tests can have a database of one server at the same time. Redis looks for expired keys in
+// 16 databases per turn, ten turns a second: with many more, keys would outlive their time by seconds.
+const redisDatabases = 64
+
+// StartRedis starts a Redis with its files in a temporary directory. It takes some tens of milliseconds.
+// Tests call [Redis], [RedisURL] or [RedisPrivate] instead.
+func StartRedis() (*RedisServer, error) {
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, &missing{server: "Redis", install: "redis-server"}
+	}
+	h, err := newHome("redis", nil)
+	if err != nil {
+		return nil, err
+	}
+	for range portTries {
+		var port int
+		if port, err = freePort(); err != nil {
+			break
+		}
+		s := newRedis(bin, h, port)
+		if err = s.proc.start(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, errors.Join(err, h.remove())
+}
+
+// Close ends the server and removes its files.
+func (s *RedisServer) Close() error { return s.proc.close() }
+
+func newRedis(bin string, h *home, port int) *RedisServer {
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return &RedisServer{Addr: addr, proc: &process{
+		name: "redis",
+		argv: []string{bin, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", h.path,
+			"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
+			"--databases", strconv.Itoa(redisDatabases), "--daemonize", "no"},
+		home:     h,
+		dieWith:  syscall.SIGKILL,
+		stopWith: syscall.SIGTERM,
+		ready: func(ctx context.Context) error {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr) // the client would log every refusal
+			if err != nil {
+				return err
+			}
+			_ = conn.Close()
+			return withRedis(addr, func(c *redis.Client) error {
+				dir, err := c.ConfigGet(ctx, "dir").Result()
+				if err == nil && dir["dir"] != h.path {
+					err = fmt.Errorf("another Redis listens on %s", addr)
+				}
+				return err
+			})
+		},
+	}}
+}
+
+// withRedis opens a client of database 0 for f. Nothing of it is left afterwards.
+func withRedis(addr string, f func(*redis.Client) error) error {
+	c := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true, PoolSize: 1,
+		MaxRetries: -1, DialerRetries: 1})
+	return errors.Join(f(c), c.Close())
+}
+
+// claimDatabase takes a database number of the server at addr, shared with whoever else tests there: the claims are
+// keys in database 0. It returns the number and what gives it back, emptied.
+func claimDatabase(ctx context.Context, addr string) (db int, release func() error, err error) {
+	claim := func(c *redis.Client) error {
+		n := redisDatabases
+		if all, err := c.ConfigGet(ctx, "databases").Result(); err == nil {
+			n, _ = strconv.Atoi(all["databases"]) // a Redis that was not started here
+		}
+		for db = 1; db < n; db++ {
+			_, err := c.SetArgs(ctx, claimKey(db), "1", redis.SetArgs{Mode: "NX"}).Result()
+			if err == nil {
+				return nil
+			}
+			if !errors.Is(err, redis.Nil) {
+				return err
+			}
+		}
+		return fmt.Errorf("all %d databases are taken", n-1)
+	}
+	if err := withRedis(addr, claim); err != nil {
+		return 0, nil, fmt.Errorf("claim a Redis database: %w", err)
+	}
+	return db, func() error {
+		return withRedis(addr, func(c *redis.Client) error {
+			ctx := context.Background() // the test's own is over by now
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.Do(ctx, "SELECT", db)
+				p.FlushDB(ctx)
+				p.Do(ctx, "SELECT", 0)
+				p.Del(ctx, claimKey(db))
+				return nil
+			})
+			return err
+		})
+	}, nil
+}
+
+func claimKey(db int) string { return "testkit:database:" + strconv.Itoa(db) }
