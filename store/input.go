@@ -1,0 +1,231 @@
+package store
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// columnType is the SQL type of a column of an input.
+type columnType string
+
+const (
+	text    columnType = "text"
+	whole   columnType = "bigint"
+	instant columnType = "timestamptz"
+	truth   columnType = "boolean"
+	octets  columnType = "bytea"
+)
+
+// column is one column of an input. Names begin with v_, so that no statement has to say whose they are.
+type column struct {
+	name string
+	typ  columnType
+}
+
+// columns reads "name type, name type, ...".
+func columns(spec string) []column {
+	parts := strings.Split(spec, ",")
+	cs := make([]column, len(parts))
+	for i, p := range parts {
+		name, typ, ok := strings.Cut(strings.TrimSpace(p), " ")
+		if !ok {
+			panic("store: a column without a type: " + p)
+		}
+		cs[i] = column{name, columnType(typ)}
+	}
+	return cs
+}
+
+// input is a relation of rows that go into one statement, however many they are.
+type input struct {
+	columns []column
+	rows    [][]any
+}
+
+func newInput(cs []column, capacity int) *input {
+	return &input{columns: cs, rows: make([][]any, 0, capacity)}
+}
+
+// add takes a row: strings, ints, int64s, bools, times, byte slices, and nil for NULL, as are the zero time and nil slice.
+func (in *input) add(row ...any) {
+	if len(row) != len(in.columns) {
+		panic(fmt.Sprintf("store: %d values for %d columns", len(row), len(in.columns)))
+	}
+	in.rows = append(in.rows, row)
+}
+
+func (in *input) len() int { return len(in.rows) }
+
+// relation is the input as SQL, named v. Its parameters are $from and those that follow, so it goes last. PostgreSQL takes
+// an array a column, SQLite one JSON array of rows.
+func (d dialect) relation(cs []column, from int) string {
+	var b strings.Builder
+	if d.postgres {
+		b.WriteString("unnest(")
+		for i, c := range cs {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(&b, "$%d::%s[]", from+i, c.typ)
+		}
+		b.WriteString(") AS v(")
+		for i, c := range cs {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(c.name)
+		}
+		b.WriteString(")")
+		return b.String()
+	}
+	b.WriteString("(SELECT ")
+	for i, c := range cs {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "value->>%d AS %s", i, c.name)
+	}
+	fmt.Fprintf(&b, " FROM json_each($%d)) AS v", from)
+	return b.String()
+}
+
+// args are the parameters of relation, after those before it.
+func (in *input) args(d dialect, before ...any) []any {
+	if d.postgres {
+		for i := range in.columns {
+			before = append(before, in.array(i))
+		}
+		return before
+	}
+	return append(before, in.json())
+}
+
+// array is one column as a PostgreSQL array literal.
+func (in *input) array(column int) string {
+	var b strings.Builder
+	b.Grow(16 * len(in.rows))
+	b.WriteByte('{')
+	for i, row := range in.rows {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		switch v := row[column].(type) {
+		case nil:
+			b.WriteString("NULL")
+		case string:
+			quoteElement(&b, clean(v))
+		case int:
+			b.WriteString(strconv.Itoa(v))
+		case int64:
+			b.WriteString(strconv.FormatInt(v, 10))
+		case bool:
+			b.WriteString(strconv.FormatBool(v))
+		case time.Time:
+			if v.IsZero() {
+				b.WriteString("NULL")
+			} else {
+				b.WriteString(`"` + timeText(v) + `"`)
+			}
+		case []byte:
+			if v == nil {
+				b.WriteString("NULL")
+			} else {
+				b.WriteString(`"\\x` + hex.EncodeToString(v) + `"`)
+			}
+		default:
+			panic(fmt.Sprintf("store: a %T in an input", v))
+		}
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// json is all rows as a JSON array of arrays. Bytes are hexadecimal: see bytesOf.
+func (in *input) json() string {
+	var b strings.Builder
+	b.Grow(16 * len(in.rows) * len(in.columns))
+	b.WriteByte('[')
+	for i, row := range in.rows {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('[')
+		for j, cell := range row {
+			if j > 0 {
+				b.WriteByte(',')
+			}
+			writeJSONCell(&b, cell)
+		}
+		b.WriteByte(']')
+	}
+	b.WriteByte(']')
+	return b.String()
+}
+
+func writeJSONCell(b *strings.Builder, cell any) {
+	switch v := cell.(type) {
+	case nil:
+		b.WriteString("null")
+	case string:
+		quoteJSON(b, clean(v))
+	case int:
+		b.WriteString(strconv.Itoa(v))
+	case int64:
+		b.WriteString(strconv.FormatInt(v, 10))
+	case bool:
+		b.WriteString(strconv.FormatBool(v))
+	case time.Time:
+		if v.IsZero() {
+			b.WriteString("null")
+		} else {
+			b.WriteString(`"` + timeText(v) + `"`)
+		}
+	case []byte:
+		if v == nil {
+			b.WriteString("null")
+		} else {
+			b.WriteString(`"` + hex.EncodeToString(v) + `"`)
+		}
+	default:
+		panic(fmt.Sprintf("store: a %T in an input", v))
+	}
+}
+
+// quoteElement writes one element of a PostgreSQL array literal.
+func quoteElement(b *strings.Builder, s string) {
+	b.WriteByte('"')
+	for {
+		i := strings.IndexAny(s, `"\`)
+		if i < 0 {
+			break
+		}
+		b.WriteString(s[:i])
+		b.WriteByte('\\')
+		b.WriteByte(s[i])
+		s = s[i+1:]
+	}
+	b.WriteString(s)
+	b.WriteByte('"')
+}
+
+func quoteJSON(b *strings.Builder, s string) {
+	quoted, _ := json.Marshal(s) // a string always can be
+	b.Write(quoted)
+}
+
+// clean replaces what no database takes as text: bytes that are not UTF-8, and NUL. A device's error message must not
+// be able to stop the batch it came in.
+func clean(s string) string {
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "\uFFFD")
+	}
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return s
+}

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"meterline/command"
+	"meterline/meterread"
+)
+
+// readyRounds bounds how often Ready looks past devices with much to do. Each round finds one more at least, and those
+// that it found are busy when it is called again.
+const readyRounds = 8
+
+// Ready implements command.Ledger. It answers with one operation per device at most, since one may be in flight per
+// device, and nothing that has less than two seconds left.
+func (db *DB) Ready(ctx context.Context, heads []command.Head) (map[meterread.DeviceID][]command.Key, error) {
+	ready := make(map[meterread.DeviceID][]command.Key, len(heads))
+	err := db.single(ctx, func(t *tx) error {
+		clear(ready)
+		ask := make([]head, 0, len(heads))
+		for _, h := range heads {
+			if h.Limit > 0 {
+				ask = append(ask, head{Head: h, room: h.Limit, busy: h.Busy})
+			}
+		}
+		for range readyRounds {
+			if len(ask) == 0 {
+				return nil
+			}
+			rows, err := t.heads(ask)
+			if err != nil {
+				return err
+			}
+			ask = gather(ready, ask, rows)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for what can be sent: %w", err)
+	}
+	return ready, nil
+}
+
+// head is one endpoint that is asked for.
+type head struct {
+	command.Head
+	room int // how many more may be found
+	busy []meterread.DeviceID
+}
+
+// gather takes the oldest operation of each device from the rows of each head. It answers with the heads that may have
+// more: those whose rows were cut off, and that have room because of devices that came more than once.
+func gather(ready map[meterread.DeviceID][]command.Key, ask []head, rows [][]command.Key) []head {
+	var more []head
+	for i, h := range ask {
+		cut := len(rows[i]) >= h.room
+		seen := map[meterread.DeviceID]bool{}
+		found := h.busy[:len(h.busy):len(h.busy)]
+		for _, k := range rows[i] {
+			if seen[k.DeviceID] {
+				continue
+			}
+			seen[k.DeviceID] = true
+			found = append(found, k.DeviceID)
+			ready[h.Endpoint] = append(ready[h.Endpoint], k)
+			h.room--
+		}
+		if cut && h.room > 0 {
+			h.busy = found
+			more = append(more, h)
+		}
+	}
+	return more
+}
+
+var headColumns = columns("v_endpoint text, v_partition bigint, v_limit bigint, v_priority bigint, v_busy text, v_n bigint")
+
+// inTurn keeps an operation back while an older command of its tenant and priority has yet to get to its device: commands
+// are first sent in order. Only what is being expanded is looked at, which is next to nothing.
+func (d dialect) inTurn() string {
+	return `NOT EXISTS (
+			SELECT 1
+			FROM commands c
+			WHERE c.expanding AND c.seq < operations.seq AND c.tenant = operations.tenant AND c.priority = operations.priority
+				AND c.expanded_to < operations.device_id AND c.cancelled_at IS NULL AND c.expires_at > ` + d.clock(0) + `
+				AND (c.not_before IS NULL OR c.not_before <= ` + d.clock(0) + `))`
+}
+
+// queueOrder is the order in which operations are sent.
+const queueOrder = `priority DESC, seq, device_id`
+
+// heads reads the head of each queue, in order. A queue is read no further than its limit.
+func (t *tx) heads(ask []head) ([][]command.Key, error) {
+	rows := make([][]command.Key, len(ask))
+	if !t.postgres {
+		for i, h := range ask {
+			err := t.each(func(row scanner) error {
+				var k command.Key
+				err := row.Scan(&k.CommandID, &k.DeviceID)
+				rows[i] = append(rows[i], k)
+				return err
+			}, `
+				SELECT command_id, device_id
+				FROM operations
+				WHERE open AND partition = $1 AND endpoint_id = $2 AND priority >= $3
+					AND state = 'queued' AND next_at <= `+t.clock(0)+` AND expires_at > `+t.clock(2)+`
+					AND NOT (`+t.among("device_id", 4)+`) AND `+t.inTurn()+`
+				ORDER BY `+queueOrder+`
+				LIMIT $5`, h.Partition, string(h.Endpoint), h.MinPriority, texts(t.dialect, h.busy), h.room)
+			if err != nil {
+				return nil, err
+			}
+		}
+		return rows, nil
+	}
+	in := newInput(headColumns, len(ask))
+	for i, h := range ask {
+		in.add(string(h.Endpoint), h.Partition, h.room, h.MinPriority, texts(t.dialect, h.busy), i)
+	}
+	err := t.each(func(row scanner) error {
+		var i int
+		var k command.Key
+		err := row.Scan(&i, &k.CommandID, &k.DeviceID)
+		rows[i] = append(rows[i], k)
+		return err
+	}, `
+		SELECT v_n, o.command_id, o.device_id
+		FROM `+t.relation(in.columns, 1)+`
+		CROSS JOIN LATERAL (
+			SELECT command_id, device_id, priority, seq
+			FROM operations
+			WHERE open AND partition = v_partition AND endpoint_id = v_endpoint AND priority >= v_priority
+				AND state = 'queued' AND next_at <= `+t.clock(0)+` AND expires_at > `+t.clock(2)+`
+				AND device_id <> ALL (v_busy::text[]) AND `+t.inTurn()+`
+			ORDER BY `+queueOrder+`
+			LIMIT v_limit) AS o
+		ORDER BY v_n, o.priority DESC, o.seq, o.device_id`, in.args(t.dialect)...)
+	return rows, err
+}

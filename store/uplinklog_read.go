@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"meterline/command"
+	"meterline/meterread"
+)
+
+// readBytes is how much payload a Read keeps of one partition, roughly, however many entries were asked for.
+const readBytes = 8 << 20
+
+// Read returns what was appended to each partition after its position; see command.Log. A batch may be shorter than limit
+// when its entries are large; its Horizon says so.
+func (l *UplinkLog) Read(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	if len(from) == 0 {
+		return nil, nil
+	}
+	generation, err := l.generationOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, err := l.clock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := newUplinkReading(from, generation, now, limit)
+	err = l.db.single(ctx, func(t *tx) error { return r.run(t) })
+	if err != nil {
+		return nil, fmt.Errorf("read uplink log: %w", err)
+	}
+	batches := r.finish()
+	l.note(batches)
+	return batches, nil
+}
+
+// note remembers how far partitions were read, for Run to look for more.
+func (l *UplinkLog) note(batches []command.LogBatch) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range batches {
+		l.reading[b.Partition] = readUpTo{sequence(b.Position), now}
+		l.metrics.read.Add(float64(len(b.Entries)))
+	}
+}
+
+// clock is the log's clock at a moment when nobody is appending: every entry that was appended before it is committed.
+func (l *UplinkLog) clock(ctx context.Context) (now time.Time, err error) {
+	if l.db.postgres {
+		err = l.db.single(ctx, func(t *tx) error {
+			var m moment
+			err := t.get(&m, `
+				WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1))
+				SELECT clock_timestamp()
+				FROM turn`, t.logLock)
+			now = m.Time
+			return err
+		})
+	} else {
+		err = l.db.write(ctx, urgent, func(t *tx) error { // in its turn to write nobody else does
+			now, err = t.now()
+			return err
+		})
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read clock of the uplink log: %w", err)
+	}
+	return now, nil
+}
+
+// uplinkReading is one Read: a statement over all partitions and what it found.
+type uplinkReading struct {
+	batches []command.LogBatch
+	place   map[int]int // partition → index into batches
+	after   []int64
+	bytes   []int
+	cut     []bool // there is more than the batch holds
+	limit   int
+}
+
+func newUplinkReading(from []command.LogPosition, generation string, now time.Time, limit int) *uplinkReading {
+	r := &uplinkReading{batches: make([]command.LogBatch, len(from)), place: make(map[int]int, len(from)),
+		after: make([]int64, len(from)), bytes: make([]int, len(from)), cut: make([]bool, len(from)), limit: limit}
+	for i, f := range from {
+		if f.Generation != generation {
+			f.Generation, f.Position = generation, ""
+		}
+		r.batches[i] = command.LogBatch{LogPosition: f, Horizon: now, Now: now}
+		r.place[f.Partition], r.after[i] = i, sequence(f.Position)
+	}
+	return r
+}
+
+func (r *uplinkReading) run(t *tx) error {
+	parts := make([]string, len(r.batches))
+	args := []any{r.limit}
+	for i, b := range r.batches {
+		parts[i] = fmt.Sprintf(`
+			SELECT * FROM (
+				SELECT partition, seq, endpoint_id, epoch, gateway, kind, payload, crc, appended_at
+				FROM uplink_log
+				WHERE partition = $%d AND seq > $%d
+				ORDER BY seq
+				LIMIT $1) AS p%d`, len(args)+1, len(args)+2, i)
+		args = append(args, b.Partition, r.after[i])
+	}
+	return t.each(r.take, strings.Join(parts, `
+			UNION ALL`), args...)
+}
+
+// take scans a row. Those of one partition come in order.
+func (r *uplinkReading) take(row scanner) error {
+	var u command.Uplink
+	var seq, crc int64
+	var endpoint, kind string
+	var appended moment
+	err := row.Scan(&u.Partition, &seq, &endpoint, &u.Epoch, &u.Gateway, &kind, &u.Payload, &crc, &appended)
+	if err != nil {
+		return err
+	}
+	i := r.place[u.Partition]
+	if r.cut[i] {
+		return nil
+	}
+	u.Endpoint, u.Kind = meterread.DeviceID(endpoint), command.UplinkKind(kind)
+	u.Position, u.AppendedAt = position(seq), appended.Time
+	u.Corrupt = crc != checksum(u)
+	r.batches[i].Entries = append(r.batches[i].Entries, u)
+	r.bytes[i] += len(u.Payload)
+	r.cut[i] = r.bytes[i] >= readBytes || len(r.batches[i].Entries) == r.limit
+	return nil
+}
+
+// finish says how far each batch reaches.
+func (r *uplinkReading) finish() []command.LogBatch {
+	for i := range r.batches {
+		b := &r.batches[i]
+		if len(b.Entries) == 0 {
+			continue
+		}
+		last := b.Entries[len(b.Entries)-1]
+		b.Position = last.Position
+		if r.cut[i] {
+			b.Horizon = last.AppendedAt
+		}
+	}
+	return r.batches
+}
+
+func position(seq int64) command.Position { return command.Position(strconv.FormatInt(seq, 10)) }
+
+// sequence is the number of a position; 0 when it is before the first, or is none of this log's.
+func sequence(p command.Position) int64 {
+	n, err := strconv.ParseInt(string(p), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
