@@ -1,0 +1,380 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meterline/command"
+	"meterline/fleet"
+)
+
+const (
+	drainPatience  = 10 * time.Second
+	defaultPayload = 256 << 10
+	packetOverhead = 8 << 10 // topic and properties, beside the payload
+	defaultBacklog = 512 << 10
+)
+
+// Options are what a broker needs.
+type Options struct {
+	Gateway   command.Gateway // Address "": that of the first listener without TLS and WebSocket
+	Listeners []Listen
+
+	Log         Log
+	Credentials Credentials
+	Sessions    Sessions
+	Tokens      Tokens // nil: no service clients
+
+	Pepper        fleet.Pepper
+	BackendSecret string    // password of user backend; "": no backends
+	Anonymous     Anonymous // "": none
+
+	Partitions int // of the uplink log, as made by migrate
+	Shards     int // committers; 0: 2
+	MaxPayload int // bytes of one publish; 0: 256 KiB
+	Backlog    int // bytes a client may leave unread before it is disconnected; 0: 512 KiB, and at least two publishes
+
+	Logger     *slog.Logger          // nil: none
+	Registerer prometheus.Registerer // nil: metrics are not registered
+}
+
+// Broker is one MQTT edge node.
+type Broker struct {
+	log       *slog.Logger
+	server    *mochi.Server
+	listeners []*listener
+	conns     *connections
+	registry  *registry
+	hooks     *hooks
+	uplinks   *uplinks
+	fanout    *fanout
+	delivery  *delivery
+	presence  *presence
+	creds     *credentials
+	metrics   *metrics
+
+	draining atomic.Bool
+	life     context.Context // ends after the drain
+	end      context.CancelFunc
+}
+
+// New checks the options and binds the listeners: from now on clients queue up, and Run serves them. A broker that is
+// not going to run must be closed.
+func New(o Options) (*Broker, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	b := &Broker{log: o.Logger, conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
+	b.metrics = newMetrics(o.Registerer)
+	b.life, b.end = context.WithCancel(context.Background())
+	if err := b.bind(&o); err != nil {
+		b.Close()
+		return nil, err
+	}
+	b.creds = newCredentials(o.Credentials, b.metrics)
+	b.fanout = newFanout(o, b.metrics)
+	b.uplinks = newUplinks(o, o.Log, b.fanout, b.metrics)
+	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
+	b.presence = newPresence(o, b.registry, b.uplinks, b.delivery, b.metrics)
+	b.server = newServer(o)
+	b.fanout.attach(b.server)
+	plain(o.Registerer, b.server.Info)
+	b.hooks = &hooks{
+		life: b.life, log: o.Logger, metrics: b.metrics, server: b.server,
+		admission: &admission{
+			credentials: b.creds, tokens: o.Tokens, pepper: o.Pepper,
+			backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
+		},
+		endpoints: &endpoints{
+			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
+			draining: &b.draining,
+		},
+		presence: b.presence, delivery: b.delivery, uplinks: b.uplinks, fanout: b.fanout,
+		maxPacket: b.server.Options.Capabilities.MaximumPacketSize,
+	}
+	b.hooks.refusal.Interval = 100 * time.Millisecond
+	if err := b.server.AddHook(b.hooks, nil); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("add hook: %w", err)
+	}
+	for _, l := range b.listeners {
+		l.ended = b.hooks.ended
+		if err := b.server.AddListener(l); err != nil {
+			b.Close()
+			return nil, fmt.Errorf("add listener %s: %w", l.spec.Name, err)
+		}
+	}
+	return b, nil
+}
+
+func (o *Options) complete() error {
+	if o.Log == nil || o.Credentials == nil || o.Sessions == nil {
+		return errors.New("broker needs a log, credentials and sessions")
+	}
+	if o.Partitions < 1 {
+		return errors.New("broker needs the number of partitions")
+	}
+	if len(o.Listeners) == 0 {
+		return errors.New("broker needs a listener")
+	}
+	switch o.Anonymous {
+	case "":
+		o.Anonymous = AnonymousNone
+	case AnonymousNone, AnonymousMQTT, AnonymousAdmin:
+	default:
+		return fmt.Errorf("unknown role %q for anonymous clients", o.Anonymous)
+	}
+	if o.Shards == 0 {
+		o.Shards = 2
+	}
+	if o.MaxPayload == 0 {
+		o.MaxPayload = defaultPayload
+	}
+	o.Backlog = max(o.Backlog, defaultBacklog, 2*(o.MaxPayload+packetOverhead))
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// bind opens the listeners, and fills in the gateway's address.
+func (b *Broker) bind(o *Options) error {
+	for _, spec := range o.Listeners {
+		l := &listener{spec: spec, log: o.Logger, metrics: b.metrics, conns: b.conns, backlog: o.Backlog}
+		if err := l.bind(); err != nil {
+			return err
+		}
+		b.listeners = append(b.listeners, l)
+		if o.Gateway.Address == "" && spec.TLS == nil && !spec.WebSocket {
+			o.Gateway.Address = l.Address()
+		}
+	}
+	return nil
+}
+
+// newServer sets mochi up. Its limits are those of service clients; endpoints have stricter ones of ours.
+func newServer(o Options) *mochi.Server {
+	c := mochi.NewDefaultServerCapabilities()
+	c.MaximumClientWritesPending = 256
+	c.MaximumInflight = 1024
+	c.ReceiveMaximum = windowUnits
+	c.MaximumPacketSize = uint32(o.MaxPayload + packetOverhead)
+	c.MaximumMessageExpiryInterval = 0 // nothing expires that did not ask to
+	c.MaximumSessionExpiryInterval = uint32(resumeMost / time.Second)
+	c.TopicAliasMaximum = 0 // the ACL would see aliases without their topics
+	c.MinimumProtocolVersion = 4
+	c.Compatibilities.NoInheritedPropertiesOnAck = true
+	return mochi.New(&mochi.Options{
+		Capabilities:           c,
+		InlineClient:           true,
+		SysTopicResendInterval: 30,
+		// mochi logs whole packets as warnings; what matters is logged and counted here.
+		Logger: slog.New(errorsOnly{o.Logger.Handler()}),
+	})
+}
+
+// errorsOnly lets errors through and nothing else.
+type errorsOnly struct{ slog.Handler }
+
+// Enabled is asked before a record is made.
+func (h errorsOnly) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs and WithGroup keep the filter.
+func (h errorsOnly) WithAttrs(a []slog.Attr) slog.Handler { return errorsOnly{h.Handler.WithAttrs(a)} }
+
+// WithGroup keeps the filter.
+func (h errorsOnly) WithGroup(name string) slog.Handler { return errorsOnly{h.Handler.WithGroup(name)} }
+
+// Addr is the address the named listener is bound to, "" when there is none of that name.
+func (b *Broker) Addr(name string) string {
+	for _, l := range b.listeners {
+		if l.spec.Name == name {
+			return l.Address()
+		}
+	}
+	return ""
+}
+
+// Addrs lists the bound addresses by the names of the listeners.
+func (b *Broker) Addrs() map[string]string {
+	addrs := map[string]string{}
+	for _, l := range b.listeners {
+		addrs[l.spec.Name] = l.Address()
+	}
+	return addrs
+}
+
+// Run serves until ctx is done, then drains: it stops accepting, commits what was taken, acknowledges it, closes the
+// connections and tells that they are gone. The drain takes 10 s at most; an error says that it did not get to its end.
+// Run is called once.
+func (b *Broker) Run(ctx context.Context) error {
+	var periodic, lasting sync.WaitGroup
+	for _, s := range b.uplinks.shards {
+		lasting.Go(func() { s.run(b.life) })
+	}
+	lasting.Go(func() { b.fanout.run(b.life) })
+	lasting.Go(func() { b.creds.run(b.life) })
+	lasting.Go(func() { b.presence.heartbeat(b.life) })
+	lasting.Go(func() { b.delivery.run(b.life) })
+	periodic.Go(func() { b.presence.watch(ctx) })
+	periodic.Go(func() { b.presence.verify(ctx) })
+	periodic.Go(func() { b.presence.rollCall(ctx) })
+	periodic.Go(func() { b.recheck(ctx) })
+	err := b.server.Serve()
+	if err == nil {
+		for _, l := range b.listeners {
+			b.log.Info("accepting MQTT clients", "listener", l.spec.Name, "address", l.Address())
+		}
+		<-ctx.Done()
+	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainPatience)
+	defer cancel()
+	err = errors.Join(err, b.drain(deadline))
+	b.end()
+	periodic.Wait()
+	lasting.Wait()
+	return err
+}
+
+// drain ends the service in order. Each step is bounded by ctx.
+func (b *Broker) drain(ctx context.Context) error {
+	began := time.Now()
+	b.draining.Store(true)
+	for _, l := range b.listeners {
+		l.stop()
+	}
+	var errs []error
+	if err := b.uplinks.flush(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("commit uplinks: %w", err))
+	}
+	for _, w := range b.conns.close() {
+		if s := w.session.Load(); s != nil {
+			s.link.stop(packets.ErrServerShuttingDown)
+		}
+		_ = w.Close()
+	}
+	if err := wait(ctx, b.conns.all.Wait); err != nil {
+		errs = append(errs, fmt.Errorf("close connections: %w", err))
+	}
+	if err := b.uplinks.flush(ctx); err != nil { // what ended with the connections
+		errs = append(errs, fmt.Errorf("commit hints: %w", err))
+	}
+	if err := wait(ctx, func() { _ = b.server.Close() }); err != nil {
+		errs = append(errs, fmt.Errorf("close broker: %w", err))
+	}
+	b.log.Info("gateway drained", "took", time.Since(began))
+	return errors.Join(errs...)
+}
+
+// wait waits for f to return, or for ctx: then f is left behind.
+func wait(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close gives back what New took, for a broker that is not going to run.
+func (b *Broker) Close() {
+	b.end()
+	for _, l := range b.listeners {
+		l.stop()
+	}
+}
+
+// Forget drops what is known of the endpoints' credentials and closes their sessions: called when a device was disabled
+// or deleted, or its secret changed. They may come back with what is good now. It does not wait.
+func (b *Broker) Forget(ids ...fleet.DeviceID) {
+	b.creds.forget(ids)
+	for _, id := range ids {
+		for _, s := range b.registry.all(id) {
+			b.revoke(s)
+		}
+	}
+}
+
+// ForgetTokens closes the sessions of service clients that signed in with these tokens. It does not wait.
+func (b *Broker) ForgetTokens(ids ...string) {
+	b.services(func(s *session) {
+		for _, id := range ids {
+			if s.who.token == id {
+				b.revoke(s)
+			}
+		}
+	})
+}
+
+func (b *Broker) revoke(s *session) {
+	b.metrics.stopped.WithLabelValues("revoked").Inc()
+	s.link.stop(packets.ErrAdministrativeAction)
+}
+
+// services calls f for every connected service client that has a token.
+func (b *Broker) services(f func(*session)) {
+	for _, client := range b.server.Clients.GetAll() {
+		if s := sessionOf(client); s != nil && s.who.token != "" && !client.Closed() {
+			f(s)
+		}
+	}
+}
+
+// recheck looks at the credentials of connected clients again from time to time, in case Forget was not called.
+func (b *Broker) recheck(ctx context.Context) {
+	tick := time.NewTicker(recheckEvery / rollCallSlices)
+	defer tick.Stop()
+	for i := 0; ; i = (i + 1) % rollCallSlices {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		b.recheckSlice(ctx, i)
+		if i > 0 {
+			continue
+		}
+		now := time.Now()
+		b.services(func(s *session) {
+			if !s.who.expires.IsZero() && !s.who.expires.After(now) {
+				b.revoke(s)
+			}
+		})
+	}
+}
+
+func (b *Broker) recheckSlice(ctx context.Context, i int) {
+	ids := b.registry.endpoints(i)
+	for len(ids) > 0 {
+		n := min(len(ids), credentialsBatch)
+		found, err := b.creds.look(ctx, ids[:n])
+		if err != nil {
+			return // known credentials go on counting while the source is away
+		}
+		for _, id := range ids[:n] {
+			for _, s := range b.registry.all(id) {
+				if c, ok := found[id]; !ok || !s.who.stillGood(c) {
+					b.creds.forget([]fleet.DeviceID{id})
+					b.revoke(s)
+				}
+			}
+		}
+		ids = ids[n:]
+	}
+}

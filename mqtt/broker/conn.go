@@ -1,0 +1,138 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	drainTimeout = 2 * time.Second // for each piece of a backlog
+	drainPiece   = 16 << 10        // bytes
+)
+
+var errBacklog = errors.New("the client does not read: its backlog is full")
+
+// conn is a connection whose Write never waits for the network. What the kernel does not take at once is kept, up to
+// limit bytes, and written by a goroutine that exists only as long as there is something left. A client that takes
+// nothing for drainTimeout, or lets more than limit pile up, is disconnected. Each Write goes out as a whole or not at
+// all before the next one. TLS and WebSocket sit above it.
+type conn struct {
+	net.Conn                    // reading, addresses
+	raw      syscall.RawConn    // nil: every write goes by the backlog
+	limit    int                // bytes
+	slow     func(cause string) // counts a client that was given up
+	drains   *sync.WaitGroup    // holds the draining goroutines
+
+	mu       sync.Mutex
+	backlog  []byte
+	pending  int // bytes in backlog and in the drainer's hands
+	draining bool
+	err      error // once set, nothing is written any more
+}
+
+func newConn(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause string)) *conn {
+	nc := &conn{Conn: c, limit: limit, drains: drains, slow: slow}
+	if sc, ok := c.(syscall.Conn); ok {
+		nc.raw, _ = sc.SyscallConn()
+	}
+	return nc
+}
+
+// Write takes p over without blocking.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, c.err
+	}
+	n := 0
+	if !c.draining && c.raw != nil {
+		var err error
+		if n, err = writeNow(c.raw, p); err != nil {
+			c.fail(err)
+			return n, err
+		}
+		if n == len(p) {
+			return n, nil
+		}
+	}
+	rest := p[n:]
+	if c.pending+len(rest) > c.limit {
+		c.slow("backlog")
+		c.fail(errBacklog)
+		return n, errBacklog
+	}
+	c.backlog = append(c.backlog, rest...)
+	c.pending += len(rest)
+	if !c.draining {
+		c.draining = true
+		c.drains.Go(c.drain)
+	}
+	return len(p), nil
+}
+
+// fail closes the connection; c.mu is held.
+func (c *conn) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	_ = c.Conn.Close()
+}
+
+// drain writes the backlog until there is none.
+func (c *conn) drain() {
+	for {
+		c.mu.Lock()
+		chunk := c.backlog
+		c.backlog = nil
+		if len(chunk) == 0 || c.err != nil {
+			_ = c.Conn.SetWriteDeadline(time.Time{})
+			c.draining = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		for len(chunk) > 0 {
+			n, err := c.drainPiece(chunk[:min(len(chunk), drainPiece)])
+			if err != nil {
+				break // c.err is set
+			}
+			chunk = chunk[n:]
+		}
+	}
+}
+
+func (c *conn) drainPiece(piece []byte) (int, error) {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(drainTimeout))
+	n, err := c.Conn.Write(piece)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending -= n
+	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.slow("stalled")
+		}
+		c.fail(err)
+	}
+	return n, err
+}
+
+// Close closes at once; a backlog is lost.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = net.ErrClosed
+	}
+	return c.Conn.Close()
+}
+
+// SetDeadline sets the deadline for reading: writes have their own rule.
+func (c *conn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing: a write does not wait.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }

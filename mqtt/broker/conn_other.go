@@ -1,0 +1,8 @@
+//go:build !unix
+
+package broker
+
+import "syscall"
+
+// writeNow takes nothing: where there is no non-blocking write, everything goes by the backlog.
+func writeNow(syscall.RawConn, []byte) (int, error) { return 0, nil }

@@ -1,0 +1,141 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pair is a conn and the client at its other end.
+func pair(t *testing.T, limit int) (c *conn, far net.Conn, causes func() []string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	far, err = net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []net.Conn{near, far} {
+		_ = end.(*net.TCPConn).SetWriteBuffer(128 << 10)
+		_ = end.(*net.TCPConn).SetReadBuffer(128 << 10)
+	}
+	var mu sync.Mutex
+	var told []string
+	drains := &sync.WaitGroup{}
+	c = newConn(near, limit, drains, func(cause string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, cause)
+	})
+	t.Cleanup(func() {
+		_ = c.Close()
+		_ = far.Close()
+		drains.Wait()
+	})
+	return c, far, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return told
+	}
+}
+
+func TestConnKeepsTheOrderThroughTheBacklog(t *testing.T) {
+	c, far, causes := pair(t, 8<<20)
+	var sent bytes.Buffer
+	for i := range 4000 { // 4 MB: more than the kernel takes
+		line := bytes.Repeat([]byte{byte(i)}, 1000)
+		sent.Write(line)
+		began := time.Now()
+		if n, err := c.Write(line); err != nil || n != len(line) {
+			t.Fatalf("write %d: %d, %v", i, n, err)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Fatalf("a write took %v", took)
+		}
+	}
+	c.mu.Lock()
+	backlogged := c.draining
+	c.mu.Unlock()
+	if !backlogged {
+		t.Fatal("the kernel took everything: nothing is tested")
+	}
+	got := make([]byte, sent.Len())
+	if _, err := io.ReadFull(far, got); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, sent.Bytes()) {
+		t.Error("the bytes came in another order")
+	}
+	eventually(t, "the drainer is gone", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return !c.draining && c.pending == 0
+	})
+	if _, err := c.Write([]byte("and on")); err != nil { // directly again
+		t.Error(err)
+	}
+	if len(causes()) > 0 {
+		t.Errorf("given up: %v", causes())
+	}
+}
+
+func TestConnGivesUpAnOverflow(t *testing.T) {
+	c, far, causes := pair(t, 64<<10)
+	line := make([]byte, 10_000)
+	var err error
+	for i := 0; i < 2000 && err == nil; i++ {
+		_, err = c.Write(line)
+	}
+	if !errors.Is(err, errBacklog) {
+		t.Fatalf("error %v", err)
+	}
+	if got := causes(); len(got) != 1 || got[0] != "backlog" {
+		t.Errorf("causes %v", got)
+	}
+	if _, err := io.Copy(io.Discard, far); err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Logf("the client sees %v", err) // a reset is fine
+	}
+	if _, err := c.Write(line); err == nil {
+		t.Error("still writes")
+	}
+}
+
+func TestConnGivesUpAStalledClient(t *testing.T) {
+	c, _, causes := pair(t, 8<<20)
+	line := make([]byte, 10_000)
+	for range 600 {
+		if _, err := c.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "given up", func() bool { return len(causes()) == 1 })
+	if got := causes(); got[0] != "stalled" {
+		t.Errorf("causes %v", got)
+	}
+}
+
+func TestConnDeadlineIsForReading(t *testing.T) {
+	c, far, _ := pair(t, 64<<10)
+	_ = c.SetDeadline(time.Now().Add(-time.Second))
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Errorf("a write is subject to the keep-alive: %v", err)
+	}
+	b := make([]byte, 1)
+	if _, err := io.ReadFull(far, b); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Read(b); !isTimeout(err) {
+		t.Errorf("read: %v", err)
+	}
+}

@@ -1,0 +1,98 @@
+package broker
+
+import (
+	"sync/atomic"
+
+	"github.com/mochi-mqtt/server/v2/system"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"meterline/command"
+)
+
+// plain exports what mochi counts for service clients.
+func plain(r prometheus.Registerer, info *system.Info) {
+	with := promauto.With(r)
+	with.NewCounterFunc(prometheus.CounterOpts{
+		Name: "meterline_mqtt_plain_dropped_total", Help: "Messages to service clients dropped because their queue was full.",
+	}, func() float64 {
+		return float64(atomic.LoadInt64(&info.MessagesDropped) + atomic.LoadInt64(&info.InflightDropped))
+	})
+	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "meterline_mqtt_plain_inflight", Help: "Messages to and from service clients that are not acknowledged.",
+	}, func() float64 { return float64(atomic.LoadInt64(&info.Inflight)) })
+	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "meterline_mqtt_plain_subscriptions", Help: "Subscriptions of service clients.",
+	}, func() float64 { return float64(atomic.LoadInt64(&info.Subscriptions)) })
+}
+
+// metrics are the broker's own. None has a device's id as a label.
+type metrics struct {
+	connections      prometheus.Gauge
+	accepted         *prometheus.CounterVec // by role
+	refused          *prometheus.CounterVec // by reason
+	acceptErrors     prometheus.Counter
+	slowClosed       *prometheus.CounterVec // by cause
+	stopped          *prometheus.CounterVec // by reason
+	panics           prometheus.Counter
+	refusedTopics    *prometheus.CounterVec // by role
+	uplinks          map[command.UplinkKind]prometheus.Counter
+	batchSize        prometheus.Histogram
+	appendSeconds    prometheus.Histogram
+	appendFailures   prometheus.Counter
+	pubackSeconds    prometheus.Histogram
+	shed             *prometheus.CounterVec // by what
+	deliveries       *prometheus.CounterVec // by outcome
+	deliverySeconds  prometheus.Histogram
+	sessionsFailures prometheus.Counter
+	restores         prometheus.Counter
+	lookupFailures   prometheus.Counter
+}
+
+var uplinkKinds = []command.UplinkKind{
+	command.UplinkAck, command.UplinkResult, command.UplinkReadings, command.UplinkEvent,
+	command.UplinkConnected, command.UplinkDisconnected, command.UplinkDelivered, command.UplinkUndeliverable,
+	command.UplinkSecurity,
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	with := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return with.NewCounter(prometheus.CounterOpts{Name: "meterline_mqtt_" + name, Help: help})
+	}
+	counters := func(name, help, label string) *prometheus.CounterVec {
+		return with.NewCounterVec(prometheus.CounterOpts{Name: "meterline_mqtt_" + name, Help: help}, []string{label})
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return with.NewHistogram(prometheus.HistogramOpts{Name: "meterline_mqtt_" + name, Help: help, Buckets: buckets})
+	}
+	fast := prometheus.ExponentialBuckets(0.0005, 2, 15) // 0.5 ms to 8 s
+	m := &metrics{
+		connections: with.NewGauge(prometheus.GaugeOpts{
+			Name: "meterline_mqtt_connections", Help: "Open client connections, those before CONNECT included.",
+		}),
+		accepted:         counters("clients_accepted_total", "Clients that were admitted.", "role"),
+		refused:          counters("clients_refused_total", "Clients that were not admitted.", "reason"),
+		acceptErrors:     counter("accept_errors_total", "Errors while accepting connections, such as no file descriptors left."),
+		slowClosed:       counters("slow_clients_closed_total", "Clients closed because they did not read.", "cause"),
+		stopped:          counters("clients_stopped_total", "Clients the gateway disconnected.", "reason"),
+		panics:           counter("panics_total", "Panics that were recovered from."),
+		refusedTopics:    counters("refused_topics_total", "Publishes to and subscriptions of topics a client has no right to.", "role"),
+		uplinks:          map[command.UplinkKind]prometheus.Counter{},
+		batchSize:        histogram("append_batch_entries", "Entries per append to the uplink log.", prometheus.ExponentialBuckets(1, 2, 10)),
+		appendSeconds:    histogram("append_seconds", "Time of successful appends to the uplink log.", fast),
+		appendFailures:   counter("append_failures_total", "Appends to the uplink log that failed; they are tried again for 3 s."),
+		pubackSeconds:    histogram("uplink_puback_seconds", "Time from reading a QoS 1 uplink to writing its PUBACK.", fast),
+		shed:             counters("shed_total", "What was dropped under pressure: hints by kind, QoS 0 uplinks, deliveries to service clients.", "what"),
+		deliveries:       counters("deliveries_total", "Command messages by outcome.", "outcome"),
+		deliverySeconds:  histogram("delivery_puback_seconds", "Time from sending a command to the endpoint's PUBACK.", fast),
+		sessionsFailures: counter("presence_failures_total", "Calls to shared presence that failed."),
+		restores:         counter("presence_restores_total", "Times presence was written again as a whole."),
+		lookupFailures:   counter("credential_lookup_failures_total", "Look-ups of credentials or tokens that failed."),
+	}
+	appended := counters("uplinks_total", "Entries appended to the uplink log.", "kind")
+	for _, k := range uplinkKinds {
+		m.uplinks[k] = appended.WithLabelValues(string(k))
+	}
+	return m
+}
