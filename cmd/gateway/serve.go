@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"meterline/cmd/launch"
+	"meterline/command"
+	"meterline/httpapi"
+	"meterline/state"
+)
+
+// grace is how long a gateway takes at most to end; the broker's own drain takes at most 10 s of it.
+const grace = 15 * time.Second
+
+// serve runs the gateway until ctx is done, then drains it.
+func (c *config) serve(ctx context.Context, stderr io.Writer) error {
+	logger := c.Logger(stderr)
+	db, settings, err := launch.Store(ctx, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	stack := launch.NewStack(logger, grace)
+	defer stack.Unwind()
+	stack.Close("record", db.Close)
+	client, err := launch.Redis(ctx, c.RedisURL)
+	if err != nil {
+		return err
+	}
+	stack.Close("redis", client.Close)
+	metrics := launch.Metrics()
+	log, err := c.Uplink.Open(ctx, stack, db, client, logger, metrics)
+	if err != nil {
+		return err
+	}
+	sessions := state.NewRedis(client)
+	self := command.Gateway{ID: c.ID, Address: c.Advertise, Incarnation: launch.Incarnation()}
+	edge, err := c.Broker(launch.EdgePorts{
+		Gateway: self, DB: db, Settings: settings, Log: log, Sessions: sessions, Logger: logger, Registerer: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := launch.Listen(c.HTTP)
+	if err != nil {
+		edge.Close()
+		return err
+	}
+	health := httpapi.Health(map[string]func(context.Context) error{
+		"redis": func(ctx context.Context) error { return client.Ping(ctx).Err() },
+	}, metrics, logger)
+	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, health, logger) })
+	stack.Close("presence", func() error {
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		return sessions.Withdraw(ctx, self)
+	})
+	stack.Go("broker", edge.Run)
+	logger.Info("gateway is up", "id", c.ID, "mqtt", edge.Addrs(), "http", "http://"+listener.Addr().String())
+	return stack.Wait(ctx)
+}
