@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -277,6 +278,8 @@ func (w *Worker) hear(facts []fact, now time.Time) {
 			if e := w.endpoints[f.Endpoint]; e != nil && e.known && e.session.Epoch <= f.Epoch {
 				e.session = Session{}
 			}
+		case UplinkEvent:
+			w.hello(f)
 		case UplinkUndeliverable:
 			// Connected but not subscribed, or gone from there: until it is heard of again it is offline.
 			e := w.endpoints[f.Endpoint]
@@ -291,6 +294,23 @@ func (w *Worker) hear(facts []fact, now time.Time) {
 			}
 		}
 	}
+}
+
+// hello lets an endpoint say how many operations it takes at a time: event hello with data {"window":N}, 1 to 1024. It says so
+// whenever it connects; until it has, the window of its kind counts.
+func (w *Worker) hello(f fact) {
+	if f.event == nil || f.event.Type != EventHello || f.event.DeviceID != "" && f.event.DeviceID != f.Endpoint {
+		return
+	}
+	var says struct {
+		Window int `json:"window"`
+	}
+	e := w.at(f.Endpoint)
+	if e == nil || json.Unmarshal(f.event.Data, &says) != nil || says.Window < 1 || says.Window > windowMost {
+		return
+	}
+	e.window, e.reserve = says.Window, max(1, says.Window/8)
+	w.ready[e.id] = struct{}{}
 }
 
 func (w *Worker) connected(u Uplink, now time.Time) {

@@ -43,6 +43,7 @@ type message struct {
 const (
 	directWindow, directReserve = 1, 1
 	ipcWindow, ipcReserve       = 64, 8
+	windowMost                  = 1024
 )
 
 // WindowOf is the window and reserve of an endpoint that speaks for devices of this kind.

@@ -20,22 +20,22 @@ const (
 
 // Run expands large commands, a chunk a transaction, until ctx is done. Several processes may do it at once.
 func (e *Expander) Run(ctx context.Context) error {
-	for {
+	wait := expandEvery
+	for ctx.Err() == nil {
 		found, err := e.runOnce(ctx)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err != nil && ctx.Err() == nil:
 			e.service.opt.Logger.Warn("cannot expand a command", "error", err)
-		}
-		if found && err == nil {
+			wait = min(2*wait, backOffMost)
+		case found:
+			wait = expandEvery
 			continue
+		default:
+			wait = expandEvery
 		}
-		moved := time.NewTimer(expandEvery)
-		select {
-		case <-ctx.Done():
-			moved.Stop()
-			return nil
-		case <-moved.C:
-		}
+		pause(ctx, wait)
 	}
+	return nil
 }
 
 func (e *Expander) runOnce(ctx context.Context) (bool, error) {

@@ -60,6 +60,9 @@ type Event struct {
 	Key        string             `json:"-"` // unique per endpoint
 }
 
+// EventHello is the type of the event that an endpoint sends when it has connected.
+const EventHello = "hello"
+
 // EventSecurity is the type of events that went against the rules.
 const EventSecurity = "security"
 

@@ -50,7 +50,7 @@ func (s *Service) Import(ctx context.Context, t Tenant, format ImportFormat, r i
 	default:
 		return ImportReport{}, fmt.Errorf("import devices: unknown format %q", format)
 	}
-	created, updated, err := s.registry.Import(ctx, t, im.next)
+	done, err := s.registry.Import(ctx, t, im.next)
 	if row, ok := errors.AsType[*RowError](err); ok {
 		wrong := &Invalid{}
 		wrong.addRow(row)
@@ -62,7 +62,8 @@ func (s *Service) Import(ctx context.Context, t Tenant, format ImportFormat, r i
 	if err != nil {
 		return ImportReport{}, fmt.Errorf("import devices: %w", err)
 	}
-	return ImportReport{Created: created, Updated: updated, WithoutCredentials: min(im.withoutSecret, created)}, nil
+	s.touch(ctx, done.Touched)
+	return ImportReport{Created: done.Created, Updated: done.Updated, WithoutCredentials: min(im.withoutSecret, done.Created)}, nil
 }
 
 // addLine notes a complaint about a line of an import; pointer is into the line, "" when it is about the whole of it.

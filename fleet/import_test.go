@@ -165,13 +165,13 @@ type counting struct {
 	heap uint64
 }
 
-func (c *counting) Import(_ context.Context, _ fleet.Tenant, next func() ([]fleet.ImportRow, error)) (created, updated int, err error) {
+func (c *counting) Import(_ context.Context, _ fleet.Tenant, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
 	for batches := 0; ; batches++ {
 		batch, err := next()
 		if err != nil || batch == nil {
-			return created, 0, err
+			return done, err
 		}
-		created += len(batch)
+		done.Created += len(batch)
 		if batches%50 == 0 {
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)

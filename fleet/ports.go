@@ -19,7 +19,7 @@ var (
 type Registry interface {
 	// CreateDevice adds d; mac is nil for a Meter. ErrTaken, or ErrNotFound when its IPC is not one of its tenant's.
 	CreateDevice(ctx context.Context, d Device, mac []byte) (Device, error)
-	// UpdateDevice writes d over the device with its id. cancelled lists commands of which operations ended by it.
+	// UpdateDevice writes d over the device with its id. touched lists the commands of which operations ended or moved by it.
 	UpdateDevice(ctx context.Context, d Device) (updated Device, touched []string, err error)
 	// DeleteDevice removes the device; ErrInUse for an IPC with meters.
 	DeleteDevice(ctx context.Context, t Tenant, id DeviceID) (touched []string, err error)
@@ -29,7 +29,7 @@ type Registry interface {
 
 	// Import writes batches in one transaction: all or nothing. next returns the next batch, nil at the end, or an error,
 	// which rolls back and is returned as it is.
-	Import(ctx context.Context, t Tenant, next func() ([]ImportRow, error)) (created, updated int, err error)
+	Import(ctx context.Context, t Tenant, next func() ([]ImportRow, error)) (Imported, error)
 
 	CreateGroup(ctx context.Context, t Tenant, g Group) (Group, error)
 	UpdateGroup(ctx context.Context, t Tenant, name string, description string) (Group, error)
@@ -39,6 +39,12 @@ type Registry interface {
 	// AddMembers and RemoveMembers change a group; unknown devices are an *UnknownDevices.
 	AddMembers(ctx context.Context, t Tenant, group string, ids []DeviceID) error
 	RemoveMembers(ctx context.Context, t Tenant, group string, ids []DeviceID) error
+}
+
+// Imported is what an import did. Touched lists the commands of which operations ended or moved by it.
+type Imported struct {
+	Created, Updated int
+	Touched          []string
 }
 
 // UnknownDevices is the error of a list that names devices the tenant does not have.

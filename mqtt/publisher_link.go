@@ -13,6 +13,7 @@ import (
 // How long a link waits before it connects again: from the first to the last, doubled each time, half of it by chance.
 const (
 	firstPause = 100 * time.Millisecond
+	tellEvery  = 10 * time.Second // between two lines in the log about the same trouble
 	lastPause  = 5 * time.Second
 )
 
@@ -85,6 +86,7 @@ func (l *link) offer(j job) error {
 func (l *link) run(ctx context.Context) {
 	defer l.stop()
 	pause := firstPause
+	var told time.Time
 	for ctx.Err() == nil {
 		began := time.Now()
 		g := l.target()
@@ -92,9 +94,12 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.opt.Logger.Warn("no connection to a gateway", "gateway", g.ID, "address", g.Address, "error", err)
 		if time.Since(began) > lastPause {
 			pause = firstPause // it was a good one
+		}
+		if time.Since(told) > tellEvery {
+			told = time.Now()
+			l.opt.Logger.Warn("no connection to a gateway", "gateway", g.ID, "address", g.Address, "error", err)
 		}
 		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {

@@ -21,22 +21,22 @@ const (
 // nobody waiting. Rows are taken in order: a device that is named twice is created and then updated. The groups of a row
 // are made where they are missing and the device is added to them; it leaves none. Complaints are *fleet.RowError, of
 // which the first is answered.
-func (db *DB) Import(ctx context.Context, tenant fleet.Tenant, next func() ([]fleet.ImportRow, error)) (created, updated int, err error) {
+func (db *DB) Import(ctx context.Context, tenant fleet.Tenant, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
 	s := &spool{}
 	defer s.close()
 	for {
 		rows, err := next()
 		if err != nil {
-			return 0, 0, err
+			return done, err
 		}
 		if rows == nil {
 			break
 		}
 		if err := s.add(rows); err != nil {
-			return 0, 0, err
+			return done, err
 		}
 		if err := ctx.Err(); err != nil {
-			return 0, 0, err
+			return done, err
 		}
 	}
 	err = db.write(ctx, bulk, func(t *tx) error {
@@ -51,25 +51,25 @@ func (db *DB) Import(ctx context.Context, tenant fleet.Tenant, next func() ([]fl
 		if err := im.finish(); err != nil {
 			return err
 		}
-		created, updated = im.created, im.updated
+		done = im.done
 		return nil
 	})
 	if err != nil {
-		return 0, 0, err
+		return fleet.Imported{}, err
 	}
-	return created, updated, nil
+	return done, nil
 }
 
 // importing is one run of an import's transaction.
 type importing struct {
 	*tx
-	tenant           fleet.Tenant
-	now              time.Time
-	created, updated int
-	ahead            map[fleet.DeviceID]int // endpoints that are no IPCs of the tenant so far → the line that named them first
-	groups           map[string]bool        // that are there
-	gone             []goner                // devices whose operations are cancelled in the end
-	moved            []fleet.DeviceID       // devices whose operations follow them in the end
+	tenant fleet.Tenant
+	now    time.Time
+	done   fleet.Imported
+	ahead  map[fleet.DeviceID]int // endpoints that are no IPCs of the tenant so far → the line that named them first
+	groups map[string]bool        // that are there
+	gone   []goner                // devices whose operations are cancelled in the end
+	moved  []fleet.DeviceID       // devices whose operations follow them in the end
 }
 
 // take writes rows. A statement cannot write a device twice, so they are cut before a device that is in the part already.
@@ -106,8 +106,8 @@ func (im *importing) takePart(rows []fleet.ImportRow) error {
 	if err := im.upsert(rows); err != nil {
 		return err
 	}
-	im.created += len(rows) - len(existing)
-	im.updated += len(existing)
+	im.done.Created += len(rows) - len(existing)
+	im.done.Updated += len(existing)
 	if err := im.checkEndpoints(rows); err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (im *importing) finish() error {
 		return &fleet.RowError{Line: slices.Min(slices.Collect(maps.Values(im.ahead))), Field: "endpoint_id",
 			Detail: "must be an IPC of the same tenant, there already or in the import"}
 	}
-	if _, err := im.follow(im.now, im.tenant, fleetChange{gone: im.gone}); err != nil {
+	if err := im.settle(fleetChange{gone: im.gone}); err != nil {
 		return err
 	}
 	for part := range slices.Chunk(im.moved, followChunk) {
@@ -293,9 +293,16 @@ func (im *importing) finish() error {
 		if err != nil {
 			return err
 		}
-		if _, err := im.follow(im.now, im.tenant, fleetChange{moved: slices.Collect(maps.Values(devices))}); err != nil {
+		if err := im.settle(fleetChange{moved: slices.Collect(maps.Values(devices))}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// settle brings open operations in line with a change, and notes the commands it touched.
+func (im *importing) settle(c fleetChange) error {
+	touched, err := im.follow(im.now, im.tenant, c)
+	im.done.Touched = append(im.done.Touched, touched...)
+	return err
 }

@@ -49,12 +49,12 @@ func TestAnImportCreatesAndUpdates(t *testing.T) {
 
 		moved := meter("m-old", "ipc-new", "new")
 		moved.Name, moved.Tags = "moved", map[string]string{"k": "v"}
-		created, updated, err := db.Import(ctx, tenantA, inBatches(2,
+		done, err := db.Import(ctx, tenantA, inBatches(2,
 			meter("m-new", "ipc-new", "new", "old"), // its IPC comes later
 			moved, ipc("ipc-new"), ipc("ipc-old")))
 		check(t, err)
-		if created != 2 || updated != 2 {
-			t.Errorf("created %d, updated %d, want 2 and 2", created, updated)
+		if done.Created != 2 || done.Updated != 2 {
+			t.Errorf("created %d, updated %d, want 2 and 2", done.Created, done.Updated)
 		}
 		ds, err := db.Devices(ctx, tenantA, fleet.DeviceFilter{}, "", 10)
 		check(t, err)
@@ -87,7 +87,7 @@ func TestAnImportKeepsSecretsUnlessItBringsOthers(t *testing.T) {
 		create(t, db, ipc("keeps"))
 		create(t, db, ipc("changes"))
 		rows := []fleet.ImportRow{{Line: 1, Device: ipc("keeps")}, {Line: 2, Device: ipc("changes"), MAC: []byte("new")}, {Line: 3, Device: ipc("none")}}
-		_, _, err := db.Import(ctx, tenantA, func() ([]fleet.ImportRow, error) { r := rows; rows = nil; return r, nil })
+		_, err := db.Import(ctx, tenantA, func() ([]fleet.ImportRow, error) { r := rows; rows = nil; return r, nil })
 		check(t, err)
 		cs, err := db.Credentials(ctx, []fleet.DeviceID{"keeps", "changes", "none"})
 		check(t, err)
@@ -124,7 +124,7 @@ func TestAnImportIsRefusedAsAWhole(t *testing.T) {
 			"another kind of its own": {fleet.Device{ID: "m-2", Kind: fleet.Direct}, fleet.RowError{Line: 4, Field: "kind"}},
 		} {
 			for _, size := range []int{1, 100} { // in a batch of its own, and among the others
-				_, _, err := db.Import(ctx, tenantA, inBatches(size, append(slices.Clone(good), c.bad, meter("m-9", "ipc-1"))...))
+				_, err := db.Import(ctx, tenantA, inBatches(size, append(slices.Clone(good), c.bad, meter("m-9", "ipc-1"))...))
 				row, ok := errors.AsType[*fleet.RowError](err)
 				if !ok || row.Line != c.want.Line || row.Field != c.want.Field || row.Detail == "" || (c.want.Detail != "" && row.Detail != c.want.Detail) {
 					t.Errorf("%s, %d at a time: got %#v", name, size, err)
@@ -133,7 +133,7 @@ func TestAnImportIsRefusedAsAWhole(t *testing.T) {
 		}
 		batches := inBatches(1, good...)
 		calls := 0
-		_, _, err = db.Import(ctx, tenantA, func() ([]fleet.ImportRow, error) {
+		_, err = db.Import(ctx, tenantA, func() ([]fleet.ImportRow, error) {
 			if calls++; calls == 3 {
 				return nil, broken
 			}
@@ -155,10 +155,10 @@ func TestADeviceThatAnImportNamesTwiceIsUpdated(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		again := ipc("ipc")
 		again.Name = "second"
-		created, updated, err := db.Import(t.Context(), tenantA, inBatches(10, ipc("ipc"), meter("m", "ipc"), again))
+		done, err := db.Import(t.Context(), tenantA, inBatches(10, ipc("ipc"), meter("m", "ipc"), again))
 		check(t, err)
-		if d, err := db.Device(t.Context(), tenantA, "ipc"); err != nil || d.Name != "second" || created != 2 || updated != 1 {
-			t.Errorf("created %d, updated %d: %+v, %v", created, updated, d, err)
+		if d, err := db.Device(t.Context(), tenantA, "ipc"); err != nil || d.Name != "second" || done.Created != 2 || done.Updated != 1 {
+			t.Errorf("created %d, updated %d: %+v, %v", done.Created, done.Updated, d, err)
 		}
 	})
 }
@@ -174,8 +174,11 @@ func TestAnImportTakesOperationsAlong(t *testing.T) {
 		ends.Enabled = false
 		stays := meter("stays", "ipc-1")
 		stays.Route = []byte(`[{"bus":"com1"},{"meter":"stays"}]`)
-		_, _, err := db.Import(t.Context(), tenantA, inBatches(2, stays, meter("moves", "ipc-2"), ends, meter("is-out", "ipc-2"), ipc("ipc-2")))
+		done, err := db.Import(t.Context(), tenantA, inBatches(2, stays, meter("moves", "ipc-2"), ends, meter("is-out", "ipc-2"), ipc("ipc-2")))
 		check(t, err)
+		if len(done.Touched) == 0 || done.Touched[0] != string(c) {
+			t.Errorf("touched %v, want %s", done.Touched, c)
+		}
 		for device, want := range map[string]struct {
 			state    command.State
 			endpoint fleet.DeviceID
@@ -214,7 +217,7 @@ func TestALargeImport(t *testing.T) {
 			db := open(t)
 			t.Setenv("TMPDIR", t.TempDir())
 			bad := append(slices.Clone(devices), meter("m-last", "nobody"))
-			_, _, err := db.Import(t.Context(), tenantA, inBatches(500, bad...))
+			_, err := db.Import(t.Context(), tenantA, inBatches(500, bad...))
 			if row, ok := errors.AsType[*fleet.RowError](err); !ok || row.Line != len(bad) {
 				t.Fatalf("got %v", err)
 			}
@@ -223,11 +226,11 @@ func TestALargeImport(t *testing.T) {
 			}
 			for _, want := range []struct{ created, updated int }{{len(devices), 0}, {0, len(devices)}} {
 				start := time.Now()
-				created, updated, err := db.Import(t.Context(), tenantA, inBatches(500, devices...))
+				done, err := db.Import(t.Context(), tenantA, inBatches(500, devices...))
 				check(t, err)
-				t.Logf("created %d, updated %d in %s", created, updated, time.Since(start).Round(time.Millisecond))
-				if created != want.created || updated != want.updated {
-					t.Errorf("created %d, updated %d, want %+v", created, updated, want)
+				t.Logf("created %d, updated %d in %s", done.Created, done.Updated, time.Since(start).Round(time.Millisecond))
+				if done.Created != want.created || done.Updated != want.updated {
+					t.Errorf("created %d, updated %d, want %+v", done.Created, done.Updated, want)
 				}
 			}
 			g, err := db.Group(t.Context(), tenantA, "street-009")

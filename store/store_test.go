@@ -110,7 +110,7 @@ func (f fixture) meters(tenant fleet.Tenant, ipc, prefix string, n int) []meterr
 		rows = append(rows, fleet.ImportRow{Line: i + 2, Device: fleet.Device{ID: ids[i], Tenant: tenant, Kind: fleet.Meter,
 			EndpointID: fleet.DeviceID(ipc), Enabled: true}})
 	}
-	_, _, err := f.Import(f.ctx, tenant, func() ([]fleet.ImportRow, error) {
+	_, err := f.Import(f.ctx, tenant, func() ([]fleet.ImportRow, error) {
 		batch := rows
 		rows = nil
 		return batch, nil

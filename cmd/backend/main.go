@@ -28,7 +28,7 @@ type commands struct {
 
 // program is what a subcommand runs in.
 type program struct {
-	ctx            context.Context //nolint:containedctx // kong calls Run without one
+	ctx            context.Context // kong calls Run without one
 	stdout, stderr io.Writer
 }
 

@@ -71,7 +71,7 @@ func (c *serveCmd) Run(p *program) error {
 }
 
 func (c *serveCmd) start(p *program, stack *launch.Stack, core *core, client redis.UniversalClient) error {
-	listener, err := launch.Listen(c.HTTP)
+	listener, err := launch.Listen(p.ctx, c.HTTP)
 	if err != nil {
 		return err
 	}

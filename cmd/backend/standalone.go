@@ -109,7 +109,7 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	if err != nil {
 		return err
 	}
-	listener, err := launch.Listen(c.HTTP)
+	listener, err := launch.Listen(ctx, c.HTTP)
 	if err != nil {
 		edge.Close()
 		return err

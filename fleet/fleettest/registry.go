@@ -180,17 +180,17 @@ func matches(f fleet.DeviceFilter, d fleet.Device) bool {
 }
 
 // Import is fleet.Registry's.
-func (m *Memory) Import(_ context.Context, t fleet.Tenant, next func() ([]fleet.ImportRow, error)) (created, updated int, err error) {
+func (m *Memory) Import(_ context.Context, t fleet.Tenant, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
-		return 0, 0, err
+		return fleet.Imported{}, err
 	}
 	devices, macs, groups := maps.Clone(m.devices), maps.Clone(m.macs), maps.Clone(m.groups)
 	for {
 		batch, err := next()
 		if err != nil {
-			return 0, 0, err
+			return fleet.Imported{}, err
 		}
 		if batch == nil {
 			break
@@ -198,12 +198,12 @@ func (m *Memory) Import(_ context.Context, t fleet.Tenant, next func() ([]fleet.
 		for _, r := range batch {
 			before, exists := devices[r.Device.ID]
 			if exists && before.Tenant != t {
-				return 0, 0, &fleet.RowError{Line: r.Line, Field: "id", Detail: "is taken"}
+				return fleet.Imported{}, &fleet.RowError{Line: r.Line, Field: "id", Detail: "is taken"}
 			}
 			if exists {
-				updated++
+				done.Updated++
 			} else {
-				created++
+				done.Created++
 			}
 			devices[r.Device.ID] = r.Device
 			if r.MAC != nil {
@@ -215,7 +215,7 @@ func (m *Memory) Import(_ context.Context, t fleet.Tenant, next func() ([]fleet.
 		}
 	}
 	m.devices, m.macs, m.groups = devices, macs, groups
-	return created, updated, nil
+	return done, nil
 }
 
 // CreateGroup is fleet.Registry's.
