@@ -2,8 +2,9 @@ package command
 
 import (
 	"errors"
-	"strings"
 	"time"
+
+	"meterline/fleet"
 )
 
 // The errors that callers decide on. The record, the live state and the service wrap them.
@@ -20,39 +21,10 @@ var (
 )
 
 // Invalid is the error of a request that names what is wrong with it.
-type Invalid struct {
-	Fields []FieldError
-}
-
-// FieldError is one complaint about one field.
-type FieldError struct {
-	Pointer string `json:"pointer"` // RFC 6901, into the request's body; "?name" for a query parameter
-	Detail  string `json:"detail"`
-}
-
-func (e *Invalid) Error() string {
-	var b strings.Builder
-	for i, f := range e.Fields {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(f.Pointer + ": " + f.Detail)
-	}
-	return b.String()
-}
-
-// add notes a complaint.
-func (e *Invalid) add(pointer, detail string) {
-	e.Fields = append(e.Fields, FieldError{pointer, detail})
-}
-
-// orNil is e as an error, nil when there is nothing to complain about.
-func (e *Invalid) orNil() error {
-	if len(e.Fields) == 0 {
-		return nil
-	}
-	return e
-}
+type (
+	Invalid    = fleet.Invalid
+	FieldError = fleet.FieldError
+)
 
 // RetryAfter is how long a caller should wait after ErrUnavailable, ErrStillRunning and ErrTooManyOpen.
 const RetryAfter = time.Second

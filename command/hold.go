@@ -122,7 +122,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 	for _, t := range r.Waiting {
 		w.timers.set(t.Endpoint, t.At)
 	}
-	w.projector.forget(r.Commands)
+	w.projector.forget(r.Commands, r.Read)
 	w.due.again()
 	w.opt.Logger.Info("took over partitions", "partitions", taken, "in_flight", len(r.InFlight), "endpoints", len(r.Endpoints))
 	return nil

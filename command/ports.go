@@ -113,7 +113,10 @@ type Recovered struct {
 	Endpoints []meterread.DeviceID // with open operations
 	Positions []LogPosition
 	Seq       int64 // every command up to it is settled: its operations are among the above, or are still being made
-	Commands  []ID  // running, or ended within the last minute, of at most LiveLimit operations: what the owner before may have committed and not yet put into the live state
+	// What the owner before may have committed and not yet put into the live state: commands that are running, or have ended
+	// since it was heard of last, of at most LiveLimit operations; and devices that were read since.
+	Commands []ID
+	Read     []meterread.DeviceID
 }
 
 // Waiting says when an endpoint has something that it has not now.
@@ -191,6 +194,8 @@ type Live interface {
 	Forget(ctx context.Context, ids []ID) error
 	// PutReadings brings the newest readings up to date where they are cached.
 	PutReadings(ctx context.Context, rs []meterread.Reading) error
+	// ForgetReadings drops the newest readings of devices: they are read from the record again.
+	ForgetReadings(ctx context.Context, devices []meterread.DeviceID) error
 }
 
 // Newest is the newest readings of devices, cached like Live and under the same protocol.

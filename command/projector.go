@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,8 +25,9 @@ type projector struct {
 	changes  map[ID][]*run // runs that join on, in the order of their commits
 	folded   int           // operations in them
 	readings []meterread.Reading
-	arrived  []Arrived       // operations that moved to other endpoints
-	stale    map[ID]struct{} // to be forgotten by the live state
+	arrived  []Arrived             // operations that moved to other endpoints
+	stale    map[ID]struct{}       // to be forgotten by the live state
+	unread   map[DeviceID]struct{} // whose newest readings are to be forgotten
 	urgent   bool
 	since    time.Time // when the oldest change that waits came
 }
@@ -38,7 +40,7 @@ const (
 )
 
 func newProjector(opt WorkerOptions) *projector {
-	p := &projector{live: opt.Live, notices: opt.Notices, logger: opt.Logger, signal: make(chan struct{}, 1), stale: map[ID]struct{}{}}
+	p := &projector{live: opt.Live, notices: opt.Notices, logger: opt.Logger, signal: make(chan struct{}, 1), stale: map[ID]struct{}{}, unread: map[DeviceID]struct{}{}}
 	p.clear()
 	return p
 }
@@ -114,15 +116,18 @@ func (p *projector) tell(arrived []Arrived) {
 	p.poke()
 }
 
-// forget makes the live state drop commands that may have changed unseen.
-func (p *projector) forget(ids []ID) {
-	if len(ids) == 0 {
+// forget makes the live state drop what may have changed unseen.
+func (p *projector) forget(ids []ID, devices []DeviceID) {
+	if len(ids)+len(devices) == 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, id := range ids {
 		p.stale[id] = struct{}{}
+	}
+	for _, d := range devices {
+		p.unread[d] = struct{}{}
 	}
 	p.urgent = true
 	p.poke()
@@ -176,7 +181,8 @@ func (p *projector) wait() time.Duration {
 func (p *projector) runOnce(ctx context.Context) error {
 	p.mu.Lock()
 	changes, readings, stale, arrived := p.changes, p.readings, p.stale, p.arrived
-	p.stale = map[ID]struct{}{}
+	unread := slices.Collect(maps.Keys(p.unread))
+	p.stale, p.unread = map[ID]struct{}{}, map[DeviceID]struct{}{}
 	p.clear()
 	p.mu.Unlock()
 
@@ -200,8 +206,11 @@ func (p *projector) runOnce(ctx context.Context) error {
 	limit, stop := context.WithTimeout(ctx, carryFor)
 	defer stop()
 	err := p.carry(limit, list, drop, readings)
+	if len(unread) > 0 { // after carry: what it put in may lack what the owner before had committed
+		err = errors.Join(err, p.live.ForgetReadings(limit, unread))
+	}
 	if err != nil {
-		p.forgetAgain(drop, list)
+		p.forgetAgain(drop, list, unread)
 	}
 	if len(moved)+len(arrived) > 0 {
 		limit, stop := context.WithTimeout(ctx, carryFor)
@@ -227,9 +236,12 @@ func (p *projector) carry(ctx context.Context, list []Change, drop []ID, reading
 }
 
 // forgetAgain keeps what could not be carried as stale.
-func (p *projector) forgetAgain(drop []ID, list []Change) {
+func (p *projector) forgetAgain(drop []ID, list []Change, unread []DeviceID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, d := range unread {
+		p.unread[d] = struct{}{}
+	}
 	for _, id := range drop {
 		p.stale[id] = struct{}{}
 	}

@@ -51,28 +51,28 @@ func (r Request) command(now time.Time) (Command, time.Duration, error) {
 	case Realtime:
 		ttl, c.Priority = realtimeExpiry, RealtimePriority
 	default:
-		bad.add("/mode", "must be realtime or async")
+		bad.Add("/mode", "must be realtime or async")
 	}
 	switch {
 	case r.Kind == "":
-		bad.add("/kind", "is required")
+		bad.Add("/kind", "is required")
 	case !slices.Contains(Kinds, r.Kind):
-		bad.add("/kind", fmt.Sprintf("must be one of %v", Kinds))
+		bad.Add("/kind", fmt.Sprintf("must be one of %v", Kinds))
 	}
 	c.Items = r.items(bad)
 	r.params(bad)
 	r.numbers(bad, &c, &ttl)
 	c.NotBefore = r.notBefore(bad, now, ttl)
 	c.Selector = r.Targets.check(bad)
-	return c, ttl, bad.orNil()
+	return c, ttl, bad.OrNil()
 }
 
 func (r Request) items(bad *Invalid) []meterread.Item {
 	if r.Kind == MeterRead && len(r.Items) == 0 {
-		bad.add("/items", "must name at least one item")
+		bad.Add("/items", "must name at least one item")
 	}
 	if len(r.Items) > maxItems {
-		bad.add("/items", fmt.Sprintf("must not be more than %d", maxItems))
+		bad.Add("/items", fmt.Sprintf("must not be more than %d", maxItems))
 		return nil
 	}
 	var items []meterread.Item
@@ -80,7 +80,7 @@ func (r Request) items(bad *Invalid) []meterread.Item {
 		item, err := meterread.ParseItem(s)
 		switch {
 		case err != nil:
-			bad.add(fmt.Sprintf("/items/%d", i), err.Error())
+			bad.Add(fmt.Sprintf("/items/%d", i), err.Error())
 		case !slices.Contains(items, item):
 			items = append(items, item)
 		}
@@ -90,10 +90,10 @@ func (r Request) items(bad *Invalid) []meterread.Item {
 
 func (r Request) params(bad *Invalid) {
 	if len(r.Params) > maxParams {
-		bad.add("/params", fmt.Sprintf("must not be more than %d bytes", maxParams))
+		bad.Add("/params", fmt.Sprintf("must not be more than %d bytes", maxParams))
 	}
 	if bytes.Contains(r.Params, []byte(`\u0000`)) {
-		bad.add("/params", "must not contain NUL characters")
+		bad.Add("/params", "must not contain NUL characters")
 	}
 }
 
@@ -101,27 +101,27 @@ func (r Request) numbers(bad *Invalid, c *Command, ttl *time.Duration) {
 	if r.TimeoutS != nil {
 		*ttl = time.Duration(*r.TimeoutS) * time.Second
 		if *r.TimeoutS < 1 || *r.TimeoutS > int(maxTimeout/time.Second) {
-			bad.add("/timeout_s", fmt.Sprintf("must be 1 to %d", int(maxTimeout/time.Second)))
+			bad.Add("/timeout_s", fmt.Sprintf("must be 1 to %d", int(maxTimeout/time.Second)))
 		}
 	}
 	if r.Priority != nil {
 		c.Priority = *r.Priority
 		if c.Priority < 0 || c.Priority > 9 {
-			bad.add("/priority", "must be 0 to 9")
+			bad.Add("/priority", "must be 0 to 9")
 		}
 	}
 	if r.MaxAttempts != nil {
 		c.Attempts = *r.MaxAttempts
 		if c.Attempts < 1 || c.Attempts > maxAttempts {
-			bad.add("/max_attempts", fmt.Sprintf("must be 1 to %d", maxAttempts))
+			bad.Add("/max_attempts", fmt.Sprintf("must be 1 to %d", maxAttempts))
 		}
 	}
 	c.MaxAge = time.Duration(r.MaxAgeS) * time.Second
 	switch {
 	case r.MaxAgeS < 0 || r.MaxAgeS > int(maxTimeout/time.Second):
-		bad.add("/max_age_s", fmt.Sprintf("must be 0 to %d", int(maxTimeout/time.Second)))
+		bad.Add("/max_age_s", fmt.Sprintf("must be 0 to %d", int(maxTimeout/time.Second)))
 	case r.MaxAgeS > 0 && r.Kind != MeterRead:
-		bad.add("/max_age_s", "only meter.read can be answered from stock")
+		bad.Add("/max_age_s", "only meter.read can be answered from stock")
 	}
 }
 
@@ -133,9 +133,9 @@ func (r Request) notBefore(bad *Invalid, now time.Time, ttl time.Duration) time.
 	}
 	switch t := r.NotBefore.UTC(); {
 	case !t.Add(ttl).After(now):
-		bad.add("/not_before", "with timeout_s the deadline lies in the past")
+		bad.Add("/not_before", "with timeout_s the deadline lies in the past")
 	case t.After(now.Add(maxNotBefore)):
-		bad.add("/not_before", "must not be more than a year ahead")
+		bad.Add("/not_before", "must not be more than a year ahead")
 	default:
 		return t.Truncate(time.Microsecond)
 	}
@@ -152,18 +152,18 @@ func (s Selector) check(bad *Invalid) Selector {
 	}
 	switch {
 	case set == 0:
-		bad.add("/targets", "must name device_ids, a group, tags or all")
+		bad.Add("/targets", "must name device_ids, a group, tags or all")
 	case set > 1:
-		bad.add("/targets", "must be only one of device_ids, group, tags and all")
+		bad.Add("/targets", "must be only one of device_ids, group, tags and all")
 	case s.DeviceIDs != nil && len(s.DeviceIDs) == 0:
-		bad.add("/targets/device_ids", "must name at least one device")
+		bad.Add("/targets/device_ids", "must name at least one device")
 	case s.Tags != nil && len(s.Tags) == 0:
-		bad.add("/targets/tags", "must name at least one tag")
+		bad.Add("/targets/tags", "must name at least one tag")
 	}
 	seen := make(map[meterread.DeviceID]bool, len(s.DeviceIDs))
 	for i, id := range s.DeviceIDs {
 		if _, err := meterread.ParseDeviceID(string(id)); err != nil {
-			bad.add(fmt.Sprintf("/targets/device_ids/%d", i), err.Error())
+			bad.Add(fmt.Sprintf("/targets/device_ids/%d", i), err.Error())
 		}
 		seen[id] = true
 	}

@@ -326,7 +326,7 @@ func (s *Service) Retry(ctx context.Context, by fleet.Token, id ID, key Idempote
 		return View{}, false, err
 	}
 	if len(devices) == 0 {
-		return View{}, false, &Invalid{Fields: []FieldError{{"", "no operation of the command ended without success"}}}
+		return View{}, false, &Invalid{Fields: []FieldError{{Detail: "no operation of the command ended without success"}}}
 	}
 	return s.again(ctx, by, c, devices, key)
 }

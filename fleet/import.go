@@ -72,7 +72,7 @@ func (e *Invalid) addLine(line int, pointer, detail string) {
 	if pointer != "" {
 		about = pointer[1:] + " "
 	}
-	e.add(fmt.Sprintf("/%d%s", line, pointer), fmt.Sprintf("line %d: %s%s", line, about, detail))
+	e.Add(fmt.Sprintf("/%d%s", line, pointer), fmt.Sprintf("line %d: %s%s", line, about, detail))
 }
 
 // addRow notes a complaint about a column of a line.
@@ -169,11 +169,11 @@ func (im *importer) accept(r row) (ImportRow, bool) {
 func (im *importer) remember(id DeviceID, line int, wrong *Invalid) {
 	hash := maphash.String(im.seed, string(id))
 	if before, twice := im.seen[hash]; twice {
-		wrong.add("/id", fmt.Sprintf("was given on line %d already", before))
+		wrong.Add("/id", fmt.Sprintf("was given on line %d already", before))
 		return
 	}
 	if len(im.seen) == maxImport {
-		wrong.add("", fmt.Sprintf("is one too many: an import may hold at most %d devices", maxImport))
+		wrong.Add("", fmt.Sprintf("is one too many: an import may hold at most %d devices", maxImport))
 		im.ended = true
 		return
 	}
@@ -186,12 +186,12 @@ func (im *importer) secret(d Device, secret string, wrong *Invalid) []byte {
 		return nil
 	}
 	if d.Kind == Meter {
-		wrong.add("/secret", "is not for a meter: its IPC signs in")
+		wrong.Add("/secret", "is not for a meter: its IPC signs in")
 		return nil
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(secret)
 	if err != nil || len(raw) != 32 {
-		wrong.add("/secret", "must be 32 random bytes as 43 characters of base64url")
+		wrong.Add("/secret", "must be 32 random bytes as 43 characters of base64url")
 		return nil
 	}
 	return im.pepper.MAC(secret)

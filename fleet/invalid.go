@@ -24,13 +24,13 @@ func (e *Invalid) Error() string {
 	return b.String()
 }
 
-// add notes a complaint.
-func (e *Invalid) add(pointer, detail string) {
+// Add notes a complaint.
+func (e *Invalid) Add(pointer, detail string) {
 	e.Fields = append(e.Fields, FieldError{pointer, detail})
 }
 
-// orNil is e as an error, nil when there is nothing to complain about.
-func (e *Invalid) orNil() error {
+// OrNil is e as an error, nil when there is nothing to complain about.
+func (e *Invalid) OrNil() error {
 	if len(e.Fields) == 0 {
 		return nil
 	}

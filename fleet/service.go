@@ -77,7 +77,7 @@ func (s *Service) CreateDevice(ctx context.Context, t Tenant, n NewDevice) (Devi
 			return Device{}, nil, fmt.Errorf("create device: %w", err)
 		}
 	}
-	if err := wrong.orNil(); err != nil {
+	if err := wrong.OrNil(); err != nil {
 		return Device{}, nil, err
 	}
 	var mac []byte
@@ -104,7 +104,7 @@ func (s *Service) checkPlace(ctx context.Context, d Device, wrong *Invalid) erro
 		ipc, err := s.registry.Device(ctx, d.Tenant, d.EndpointID)
 		switch {
 		case errors.Is(err, ErrNotFound), err == nil && ipc.Kind != IPC:
-			wrong.add("/endpoint_id", notAnIPC)
+			wrong.Add("/endpoint_id", notAnIPC)
 		case err != nil:
 			return err
 		}
@@ -113,7 +113,7 @@ func (s *Service) checkPlace(ctx context.Context, d Device, wrong *Invalid) erro
 		_, err := s.registry.Group(ctx, d.Tenant, name)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			wrong.add(fmt.Sprintf("/groups/%d", i), "there is no such group")
+			wrong.Add(fmt.Sprintf("/groups/%d", i), "there is no such group")
 		case err != nil:
 			return err
 		}
@@ -146,7 +146,7 @@ func (s *Service) PatchDevice(ctx context.Context, t Tenant, id DeviceID, p Devi
 			return Device{}, fmt.Errorf("patch device: %w", err)
 		}
 	}
-	if err := wrong.orNil(); err != nil {
+	if err := wrong.OrNil(); err != nil {
 		return Device{}, err
 	}
 	updated, touched, err := s.registry.UpdateDevice(ctx, d)

@@ -13,10 +13,10 @@ import (
 func (s *Service) CreateGroup(ctx context.Context, t Tenant, name, description string) (Group, error) {
 	wrong := &Invalid{}
 	if !groupName.MatchString(name) {
-		wrong.add("/name", badGroupName)
+		wrong.Add("/name", badGroupName)
 	}
 	checkText(wrong, "/description", description, maxText)
-	if err := wrong.orNil(); err != nil {
+	if err := wrong.OrNil(); err != nil {
 		return Group{}, err
 	}
 	g, err := s.registry.CreateGroup(ctx, t, Group{Name: name, Description: description})
@@ -30,7 +30,7 @@ func (s *Service) CreateGroup(ctx context.Context, t Tenant, name, description s
 func (s *Service) DescribeGroup(ctx context.Context, t Tenant, name, description string) (Group, error) {
 	wrong := &Invalid{}
 	checkText(wrong, "/description", description, maxText)
-	if err := wrong.orNil(); err != nil {
+	if err := wrong.OrNil(); err != nil {
 		return Group{}, err
 	}
 	if err := knownGroupName(name); err != nil {
@@ -101,21 +101,21 @@ func (s *Service) changeMembers(ctx context.Context, t Tenant, group string, ids
 	}
 	wrong := &Invalid{}
 	if len(ids) == 0 {
-		wrong.add("/device_ids", "must name at least one device")
+		wrong.Add("/device_ids", "must name at least one device")
 	}
 	for i, id := range ids {
 		if _, err := meterread.ParseDeviceID(string(id)); err != nil {
-			wrong.add(fmt.Sprintf("/device_ids/%d", i), err.Error())
+			wrong.Add(fmt.Sprintf("/device_ids/%d", i), err.Error())
 		}
 	}
-	if err := wrong.orNil(); err != nil {
+	if err := wrong.OrNil(); err != nil {
 		return Group{}, err
 	}
 	ids = slices.Clone(ids)
 	err := change(ctx, t, group, ids)
 	if unknown, ok := errors.AsType[*UnknownDevices](err); ok {
 		for _, i := range unknown.Indexes {
-			wrong.add(fmt.Sprintf("/device_ids/%d", i), "there is no such device")
+			wrong.Add(fmt.Sprintf("/device_ids/%d", i), "there is no such device")
 		}
 		return Group{}, wrong
 	}

@@ -57,23 +57,23 @@ func (s *Service) GrantToken(ctx context.Context, t Tenant, n NewToken) (Token, 
 func (s *Service) checkToken(n NewToken) error {
 	wrong := &Invalid{}
 	if strings.TrimSpace(n.Name) == "" {
-		wrong.add("/name", "is required")
+		wrong.Add("/name", "is required")
 	}
 	checkText(wrong, "/name", n.Name, maxName)
 	if len(n.Scopes) == 0 {
-		wrong.add("/scopes", "must name at least one scope")
+		wrong.Add("/scopes", "must name at least one scope")
 	}
 	for i, scope := range n.Scopes {
 		if !slices.Contains(Scopes, scope) {
-			wrong.add(fmt.Sprintf("/scopes/%d", i), "is not a scope")
+			wrong.Add(fmt.Sprintf("/scopes/%d", i), "is not a scope")
 		} else if slices.Contains(n.Scopes[:i], scope) {
-			wrong.add(fmt.Sprintf("/scopes/%d", i), "is named twice")
+			wrong.Add(fmt.Sprintf("/scopes/%d", i), "is named twice")
 		}
 	}
 	if n.ExpiresAt != nil && !n.ExpiresAt.After(s.now()) {
-		wrong.add("/expires_at", "must be in the future")
+		wrong.Add("/expires_at", "must be in the future")
 	}
-	return wrong.orNil()
+	return wrong.OrNil()
 }
 
 // Tokens lists the tenant's tokens in order of their ids, at most limit after the one given.

@@ -52,32 +52,32 @@ func (d Device) withDefaults() Device {
 // check complains about everything that can be seen in the device alone.
 func (d Device) check(wrong *Invalid) {
 	if _, err := meterread.ParseDeviceID(string(d.ID)); err != nil {
-		wrong.add("/id", err.Error())
+		wrong.Add("/id", err.Error())
 	} else if slices.Contains(reserved, d.ID) {
-		wrong.add("/id", "is reserved: it means something else in topics and to gateways")
+		wrong.Add("/id", "is reserved: it means something else in topics and to gateways")
 	}
 	checkText(wrong, "/name", d.Name, maxName)
 	hops := d.checkRoute(wrong)
 	switch d.Kind {
 	case Direct, IPC:
 		if d.EndpointID != d.ID {
-			wrong.add("/endpoint_id", "must be the device itself: only a meter has another endpoint")
+			wrong.Add("/endpoint_id", "must be the device itself: only a meter has another endpoint")
 		}
 	case Meter:
 		_, err := meterread.ParseDeviceID(string(d.EndpointID))
 		switch {
 		case d.EndpointID == "":
-			wrong.add("/endpoint_id", "is required: the IPC that speaks for the meter")
+			wrong.Add("/endpoint_id", "is required: the IPC that speaks for the meter")
 		case err != nil:
-			wrong.add("/endpoint_id", err.Error())
+			wrong.Add("/endpoint_id", err.Error())
 		case d.EndpointID == d.ID:
-			wrong.add("/endpoint_id", notAnIPC)
+			wrong.Add("/endpoint_id", notAnIPC)
 		}
 		if hops == 0 {
-			wrong.add("/route", "is required: at least one hop, by which the IPC finds the meter")
+			wrong.Add("/route", "is required: at least one hop, by which the IPC finds the meter")
 		}
 	default:
-		wrong.add("/kind", "must be direct, ipc or meter")
+		wrong.Add("/kind", "must be direct, ipc or meter")
 	}
 	checkTags(wrong, d.Tags)
 	checkGroups(wrong, d.Groups)
@@ -87,17 +87,17 @@ func (d Device) check(wrong *Invalid) {
 func (d Device) checkRoute(wrong *Invalid) int {
 	var hops []json.RawMessage
 	if len(d.Route) > maxRoute {
-		wrong.add("/route", fmt.Sprintf("must be at most %d bytes", maxRoute))
+		wrong.Add("/route", fmt.Sprintf("must be at most %d bytes", maxRoute))
 		return -1
 	}
 	if err := json.Unmarshal(d.Route, &hops); err != nil {
-		wrong.add("/route", "must be an array of hops")
+		wrong.Add("/route", "must be an array of hops")
 		return -1
 	}
 	for i, hop := range hops {
 		var fields map[string]any
 		if err := json.Unmarshal(hop, &fields); err != nil || len(fields) == 0 {
-			wrong.add(fmt.Sprintf("/route/%d", i), "must be an object that describes the hop")
+			wrong.Add(fmt.Sprintf("/route/%d", i), "must be an object that describes the hop")
 			return -1
 		}
 	}
@@ -106,13 +106,13 @@ func (d Device) checkRoute(wrong *Invalid) int {
 
 func checkTags(wrong *Invalid, tags map[string]string) {
 	if len(tags) > maxTags {
-		wrong.add("/tags", fmt.Sprintf("must be at most %d", maxTags))
+		wrong.Add("/tags", fmt.Sprintf("must be at most %d", maxTags))
 		return
 	}
 	for _, k := range sortedKeys(tags) {
 		at := "/tags/" + escape(k)
 		if k == "" {
-			wrong.add(at, "must have a name")
+			wrong.Add(at, "must have a name")
 		}
 		checkText(wrong, at, k, maxTagKey)
 		checkText(wrong, at, tags[k], maxTagValue)
@@ -130,14 +130,14 @@ func sortedKeys(m map[string]string) []string {
 
 func checkGroups(wrong *Invalid, groups []string) {
 	if len(groups) > maxGroups {
-		wrong.add("/groups", fmt.Sprintf("must be at most %d", maxGroups))
+		wrong.Add("/groups", fmt.Sprintf("must be at most %d", maxGroups))
 		return
 	}
 	for i, name := range groups {
 		if !groupName.MatchString(name) {
-			wrong.add(fmt.Sprintf("/groups/%d", i), badGroupName)
+			wrong.Add(fmt.Sprintf("/groups/%d", i), badGroupName)
 		} else if slices.Contains(groups[:i], name) {
-			wrong.add(fmt.Sprintf("/groups/%d", i), "is named twice")
+			wrong.Add(fmt.Sprintf("/groups/%d", i), "is named twice")
 		}
 	}
 }
@@ -146,11 +146,11 @@ func checkGroups(wrong *Invalid, groups []string) {
 func checkText(wrong *Invalid, pointer, s string, limit int) {
 	switch {
 	case !utf8.ValidString(s):
-		wrong.add(pointer, "must be UTF-8")
+		wrong.Add(pointer, "must be UTF-8")
 	case utf8.RuneCountInString(s) > limit:
-		wrong.add(pointer, fmt.Sprintf("must be at most %d characters", limit))
+		wrong.Add(pointer, fmt.Sprintf("must be at most %d characters", limit))
 	case strings.ContainsFunc(s, unicode.IsControl):
-		wrong.add(pointer, "must not hold control characters")
+		wrong.Add(pointer, "must not hold control characters")
 	}
 }
 

@@ -126,15 +126,8 @@ func classify(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
 	}
-	if wrong, ok := errors.AsType[*command.Invalid](err); ok {
-		return invalid(wrong.Fields...)
-	}
 	if wrong, ok := errors.AsType[*fleet.Invalid](err); ok {
-		fields := make([]fieldError, len(wrong.Fields))
-		for i, f := range wrong.Fields {
-			fields[i] = fieldError(f)
-		}
-		return invalid(fields...)
+		return invalid(wrong.Fields...)
 	}
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge(large.Limit)

@@ -63,5 +63,13 @@ func TestNewestReadings(t *testing.T) {
 		ok(t, err)
 		ok(t, s.FillLatest(ctx, "m-1", unused, []meterread.Reading{old}))
 		check(revised, other)
+
+		ok(t, s.ForgetReadings(ctx, []meterread.DeviceID{"m-1", "m-9"}))
+		absent()
+		token, err = s.PrepareLatest(ctx, "m-1")
+		ok(t, err)
+		ok(t, s.ForgetReadings(ctx, []meterread.DeviceID{"m-1"}))
+		ok(t, s.FillLatest(ctx, "m-1", token, []meterread.Reading{old}))
+		absent() // it was read before that
 	})
 }

@@ -81,6 +81,16 @@ func (m *Memory) PutReadings(_ context.Context, rs []meterread.Reading) error {
 	return nil
 }
 
+// ForgetReadings drops the newest readings of devices: they are read from the record again.
+func (m *Memory) ForgetReadings(_ context.Context, devices []meterread.DeviceID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range devices {
+		delete(m.latest, d)
+	}
+	return nil
+}
+
 // newest finds a device's readings whose time is not over. The caller holds the mutex.
 func (m *Memory) newest(d meterread.DeviceID) *latest {
 	l := m.latest[d]

@@ -105,6 +105,14 @@ func (r *Redis) PutReadings(ctx context.Context, rs []meterread.Reading) error {
 	return errors.Join(fmt.Errorf("put newest readings: %w", err), r.settle(ctx))
 }
 
+// ForgetReadings drops the newest readings of devices: they are read from the record again.
+func (r *Redis) ForgetReadings(ctx context.Context, devices []meterread.DeviceID) error {
+	for _, d := range devices {
+		r.owe(latestKeys(d)...)
+	}
+	return r.settle(ctx)
+}
+
 // readingArgs are head, then item, age and JSON of each reading.
 func readingArgs(rs []meterread.Reading, head ...any) ([]any, error) {
 	args := head

@@ -85,7 +85,10 @@ func (r *Redis) Lost(ctx context.Context, gateway, incarnation string) (bool, er
 		return false, fmt.Errorf("look up gateway %s: %w", gateway, err)
 	}
 	var a announced
-	return json.Unmarshal(raw, &a) != nil || a.Incarnation != incarnation, nil
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return true, nil //nolint:nilerr // an entry that nobody can read announces nobody: it is to be written again
+	}
+	return a.Incarnation != incarnation, nil
 }
 
 // Announce is the heartbeat of a gateway: its presence counts only while beat rises.

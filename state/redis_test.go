@@ -131,13 +131,12 @@ func TestRedisForgetsScripts(t *testing.T) {
 func TestRedisPartsThatAreGoneAreNeverShown(t *testing.T) {
 	ctx := t.Context()
 	_, c, s := private(t)
-	m := newModel(t, "c-1", 3)
 	for _, harm := range []func() error{
 		func() error { return c.Del(ctx, "meterline:command:{c-1}").Err() },
 		func() error { return c.Del(ctx, "meterline:command:{c-1}:meta").Err() },
 		func() error { return c.HDel(ctx, "meterline:command:{c-1}", "m-00001").Err() },
 	} {
-		m = newModel(t, "c-1", 3)
+		m := newModel(t, "c-1", 3)
 		m.fill(s)
 		ok(t, harm())
 		missing(t, s, "c-1")

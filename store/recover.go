@@ -129,5 +129,11 @@ func (t *tx) recoverCommands(r *command.Recovered, partitions string, now time.T
 	if err != nil {
 		return fmt.Errorf("commands: %w", err)
 	}
+	// device_reads may be a minute behind.
+	err = t.list(&r.Read, `
+		SELECT device_id FROM device_reads WHERE last_read_at >= $1`, at(since.Add(-endedLately-readEvery)))
+	if err != nil {
+		return fmt.Errorf("devices read: %w", err)
+	}
 	return nil
 }
