@@ -46,10 +46,11 @@ var allowed = map[string][]string{
 	"cmd/launch":    parts, // what the programs share
 
 	// for tests only
-	"fleet/fleettest":     {"fleet", "meterread"},
-	"testkit":             {},
-	"testkit/cmd/servers": {"testkit"},
-	"testkit/cmd/report":  {},
+	"fleet/fleettest":       {"fleet", "meterread"},
+	"cmd/launch/launchtest": {},
+	"testkit":               {},
+	"testkit/cmd/servers":   {"testkit"},
+	"testkit/cmd/report":    {},
 }
 
 // parts is every package but the wiring and what is for tests only.
@@ -69,7 +70,7 @@ var technology = map[string][]string{
 	"modernc.org/sqlite":                      {"store"},
 	"github.com/pressly/goose/v3":             {"store"},
 	"github.com/danielgtaylor/huma/v2":        {"httpapi"},
-	"github.com/alecthomas/kong":              {"cmd/launch", "cmd/backend", "cmd/gateway", "cmd/simulator"},
+	"github.com/alecthomas/kong":              {"cmd/launch", "cmd/launch/launchtest", "cmd/backend", "cmd/gateway", "cmd/simulator"},
 }
 
 // inDomain are the libraries that the domain may use beside the standard one.

@@ -20,11 +20,11 @@ var (
 	ErrAlreadyDecided = errors.New("the dead letter was replayed or discarded already")
 )
 
-// Invalid is the error of a request that names what is wrong with it.
-type (
-	Invalid    = fleet.Invalid
-	FieldError = fleet.FieldError
-)
+// Invalid is the error of a request that names what is wrong with it: the same type for all requests.
+type Invalid = fleet.Invalid
+
+// FieldError says what is wrong with one place of a request.
+type FieldError = fleet.FieldError
 
 // RetryAfter is how long a caller should wait after ErrUnavailable, ErrStillRunning and ErrTooManyOpen.
 const RetryAfter = time.Second

@@ -93,9 +93,22 @@ type OperationFilter struct {
 
 // CommandFilter narrows a list of commands; zero fields do not.
 type CommandFilter struct {
+	ID       ID
 	Kind     Kind
 	Status   Status
 	From, To time.Time // of the command's creation: [From, To)
+
+	// Of one and the same of its operations. A group's members are those of now.
+	DeviceID   meterread.DeviceID
+	EndpointID meterread.DeviceID
+	Group      string
+	State      State
+	Code       string
+}
+
+// OfOperation says whether f asks for an operation.
+func (f CommandFilter) OfOperation() bool {
+	return f.DeviceID != "" || f.EndpointID != "" || f.Group != "" || f.State != "" || f.Code != ""
 }
 
 // ReadingFilter narrows a list of readings. DeviceID is required.

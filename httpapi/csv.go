@@ -84,7 +84,7 @@ func nextPageOf[T any](ctx context.Context, a *API, c *call, pages csvPages[T], 
 	defer stop()
 	found, err := pages.next(ctx, command.Page{Limit: pages.limit, Cursor: cursor})
 	if err != nil {
-		a.problem(c, err) // logs it
+		_ = a.problem(c, err) // logs it
 		panic(http.ErrAbortHandler)
 	}
 	return found

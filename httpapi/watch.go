@@ -96,7 +96,7 @@ func (s *stream) run(ctx context.Context) {
 			err = s.end(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.api.problem(s.c, err) // logs it
+			_ = s.api.problem(s.c, err) // logs it
 		}
 		if err != nil || done {
 			return

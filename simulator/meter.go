@@ -85,7 +85,7 @@ func (m *Meter) read(items []meterread.Item, now time.Time) ([]reading, error) {
 func (m *Meter) relay(params json.RawMessage, now time.Time) error {
 	var p struct{ State, Action, Position, Relay string }
 	if err := json.Unmarshal(params, &p); err != nil {
-		return fmt.Errorf("%w: params: %v", errRefused, err)
+		return fmt.Errorf("%w: params: %w", errRefused, err)
 	}
 	switch strings.ToLower(p.State + p.Action + p.Position + p.Relay) {
 	case "open", "off", "disconnect":

@@ -79,7 +79,7 @@ func (db *DB) Endpoints(ctx context.Context, id command.ID, partitions []int, af
 			UNION ALL
 			SELECT endpoint_id, ''
 			FROM operations
-			WHERE command_id = $1 AND device_id > $2 AND open AND `+t.amongInts("partition", 3)+`
+			WHERE command_id = $1 AND device_id > $2 AND `+yetToEnd+` AND `+t.amongInts("partition", 3)+`
 			GROUP BY endpoint_id`, string(id), string(after), ints(t.dialect, partitions))
 	})
 	if err != nil {

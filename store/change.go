@@ -183,12 +183,9 @@ func (t *tx) writeMoves(x *command.Tx, before map[command.Key]known) ([]command.
 		o.Changed = c.From + 1
 		c.Operations = append(c.Operations, o)
 	}
-	// Somebody was told, between our loading an operation and now, that its command expired: the answer is late after all.
-	for _, c := range cs {
-		for _, o := range byID[c.ID].Operations {
-			if c.ShownExpired && !before[o.Key()].shown && (o.State == command.Succeeded || o.State == command.Failed) {
-				return nil, errAgain
-			}
+	for i, c := range cs {
+		if c.ShownExpired && answersUnseen(changes[i].Operations, before) {
+			return nil, errAgain
 		}
 	}
 	if err := t.writeOperations(ops); err != nil {
@@ -204,6 +201,14 @@ func (t *tx) writeMoves(x *command.Tx, before map[command.Key]known) ([]command.
 		changes[i].Command = c
 	}
 	return changes, nil
+}
+
+// answersUnseen says whether somebody was told, between our loading an operation and now, that its command expired: then
+// the answer is late after all.
+func answersUnseen(ops []*command.Operation, before map[command.Key]known) bool {
+	return slices.ContainsFunc(ops, func(o *command.Operation) bool {
+		return !before[o.Key()].shown && (o.State == command.Succeeded || o.State == command.Failed)
+	})
 }
 
 var moveColumns = columns(`v_command text, v_device text, v_state text, v_open boolean, v_outcome text, v_delivery text, v_attempts bigint,

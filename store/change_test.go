@@ -243,41 +243,38 @@ func TestCancelAgainstCollect(t *testing.T) {
 
 // What somebody was told has expired stays so: a result that was being written at that moment is taken back and judged anew.
 func TestShownWhileAResultIsWritten(t *testing.T) {
-	eachDialect(t, func(t *testing.T, db *DB) {
-		if !db.postgres {
-			t.Skip("SQLite has one writer: nothing can be shown while another writes")
-		}
-		f := fix(t, db)
-		f.direct(tenantA, "d1")
-		id := f.issue(tenantA, "d1").Command.ID
-		f.overdue(id)
-		runs := 0
-		done, err := db.Change(f.ctx, f.own("w"), command.Need{Operations: []command.Key{key(id, "d1")}}, func(x *command.Tx) error {
-			runs++
-			o := x.Operations[key(id, "d1")]
-			if runs == 1 {
-				if o.ShownExpired {
-					t.Error("shown before anybody looked")
-				}
-				v, _, _, err := db.Snapshot(f.ctx, id, 10)
-				if err != nil || v.Status != command.StatusExpired || v.Operations[0].State != command.Expired {
-					t.Errorf("shown as %s: %v", v.Status, err)
-				}
-			}
+	t.Parallel()
+	db := openPostgres(t) // SQLite has one writer: nothing can be shown while another writes
+	f := fix(t, db)
+	f.direct(tenantA, "d1")
+	id := f.issue(tenantA, "d1").Command.ID
+	f.overdue(id)
+	runs := 0
+	done, err := db.Change(f.ctx, f.own("w"), command.Need{Operations: []command.Key{key(id, "d1")}}, func(x *command.Tx) error {
+		runs++
+		o := x.Operations[key(id, "d1")]
+		if runs == 1 {
 			if o.ShownExpired {
-				if err := o.Expire(x.Now); err != nil {
-					return err
-				}
-				o.Late(x.Now)
-				return nil
+				t.Error("shown before anybody looked")
 			}
-			return o.Succeed(x.Now) // it was appended before the deadline
-		})
-		check(t, err)
-		if runs != 2 || done.Changes[0].Operations[0].State != command.Expired || f.command(id).Counts.Expired != 1 {
-			t.Fatalf("%d runs, %+v", runs, done.Changes[0].Command.Counts)
+			v, _, _, err := db.Snapshot(f.ctx, id, 10)
+			if err != nil || v.Status != command.StatusExpired || v.Operations[0].State != command.Expired {
+				t.Errorf("shown as %s: %v", v.Status, err)
+			}
 		}
+		if o.ShownExpired {
+			if err := o.Expire(x.Now); err != nil {
+				return err
+			}
+			o.Late(x.Now)
+			return nil
+		}
+		return o.Succeed(x.Now) // it was appended before the deadline
 	})
+	check(t, err)
+	if runs != 2 || done.Changes[0].Operations[0].State != command.Expired || f.command(id).Counts.Expired != 1 {
+		t.Fatalf("%d runs, %+v", runs, done.Changes[0].Command.Counts)
+	}
 }
 
 // The other way around: the result was first, so nobody is told that the operation expired.
@@ -303,31 +300,28 @@ func TestResultBeforeItIsShown(t *testing.T) {
 // An owner whose connection stands still in the middle of a transaction keeps its partitions until it is over, and the
 // others are not held up by it.
 func TestTakeOverPassesByAnUnfinishedTransaction(t *testing.T) {
-	eachDialect(t, func(t *testing.T, db *DB) {
-		if !db.postgres {
-			t.Skip("SQLite has one process")
-		}
-		f := fix(t, db)
-		fence := f.own("w1")
-		check(t, f.write(f.ctx, urgent, func(x *tx) error {
-			_, err := x.exec(`UPDATE partitions SET lease_until = $1`, at(time.Now().Add(-time.Hour)))
+	t.Parallel()
+	db := openPostgres(t) // SQLite has one process
+	f := fix(t, db)
+	fence := f.own("w1")
+	check(t, f.write(f.ctx, urgent, func(x *tx) error {
+		_, err := x.exec(`UPDATE partitions SET lease_until = $1`, at(time.Now().Add(-time.Hour)))
+		return err
+	}))
+	_, err := db.Change(f.ctx, command.Fence{4: fence[4]}, command.Need{}, func(*command.Tx) error {
+		held, _, err := db.Hold(f.ctx, "w2", time.Minute)
+		if err != nil {
 			return err
-		}))
-		_, err := db.Change(f.ctx, command.Fence{4: fence[4]}, command.Need{}, func(*command.Tx) error {
-			held, _, err := db.Hold(f.ctx, "w2", time.Minute)
-			if err != nil {
-				return err
-			}
-			if _, ok := held[4]; ok {
-				t.Error("the partition was taken over in the middle of a transaction of its owner")
-			}
-			if len(held) != 8 { // half, as there are two
-				t.Errorf("took over %d", len(held))
-			}
-			return nil
-		})
-		check(t, err)
+		}
+		if _, ok := held[4]; ok {
+			t.Error("the partition was taken over in the middle of a transaction of its owner")
+		}
+		if len(held) != 8 { // half, as there are two
+			t.Errorf("took over %d", len(held))
+		}
+		return nil
 	})
+	check(t, err)
 }
 
 func TestUnavailable(t *testing.T) {

@@ -59,8 +59,13 @@ type where struct {
 
 // param adds a parameter and answers with its name in SQL.
 func (w *where) param(v any) string {
+	return fmt.Sprintf("$%d", w.number(v))
+}
+
+// number adds a parameter and answers with its number.
+func (w *where) number(v any) int {
 	w.args = append(w.args, v)
-	return fmt.Sprintf("$%d", len(w.args))
+	return len(w.args)
 }
 
 // and adds a condition; each %s in it stands for one of the values.

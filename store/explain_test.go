@@ -34,7 +34,7 @@ func (e explaining) QueryxContext(ctx context.Context, text string, args ...any)
 		defer func() { _, _ = c.ExecContext(ctx, `SET `+name+` = off`) }()
 	}
 	var lines []string
-	if err := c.SelectContext(ctx, &lines, `EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) `+text, args...); err != nil {
+	if err := c.SelectContext(ctx, &lines, `EXPLAIN (ANALYZE, BUFFERS) `+text, args...); err != nil {
 		return nil, err
 	}
 	plan := strings.Join(lines, "\n")

@@ -10,21 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// columnType is the SQL type of a column of an input.
-type columnType string
-
-const (
-	text    columnType = "text"
-	whole   columnType = "bigint"
-	instant columnType = "timestamptz"
-	truth   columnType = "boolean"
-	octets  columnType = "bytea"
-)
-
 // column is one column of an input. Names begin with v_, so that no statement has to say whose they are.
 type column struct {
 	name string
-	typ  columnType
+	typ  string // PostgreSQL's: text, bigint, timestamptz, boolean or bytea
 }
 
 // columns reads "name type, name type, ...".
@@ -36,7 +25,7 @@ func columns(spec string) []column {
 		if !ok {
 			panic("store: a column without a type: " + p)
 		}
-		cs[i] = column{name, columnType(typ)}
+		cs[i] = column{name, typ}
 	}
 	return cs
 }

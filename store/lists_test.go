@@ -365,11 +365,7 @@ func TestListsUseTheirIndexes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			check(t, db.search(f.ctx, func(x *tx) error {
 				x.run = explaining{x.run, t}
-				branches, err := x.stateBranches(tenantA, filter, now)
-				if err != nil {
-					return err
-				}
-				_, err = x.listOperations(tenantA, filter, branches, nil, 101)
+				_, err := x.findOperations(operationQuery{tenantA, filter, now, nil, 101})
 				if errors.Is(err, errExplained) {
 					err = nil
 				}

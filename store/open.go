@@ -94,7 +94,7 @@ func connect(ctx context.Context, opt Options) (*DB, error) {
 	if strings.HasPrefix(opt.URL, "postgres://") || strings.HasPrefix(opt.URL, "postgresql://") {
 		return connectPostgres(ctx, opt)
 	}
-	return nil, errors.New("the database URL must begin with postgres:// or sqlite:")
+	return nil, errors.New("the database URL must begin with sqlite: or postgres://")
 }
 
 func sqlitePath(databaseURL string) (string, bool) { return strings.CutPrefix(databaseURL, "sqlite:") }

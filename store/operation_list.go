@@ -12,10 +12,6 @@ import (
 )
 
 // FindOperations implements command.Book: newest first, but in order of devices within one command.
-//
-// Every operation is in exactly one of the indexes operations_open and operations_ended, the latter by its outcome. A list
-// of one device, command or error code reads the index of that; any other merges the newest of as many branches as its
-// filter leaves, each read from one index in order and no further than the page is long.
 func (db *DB) FindOperations(ctx context.Context, tenant fleet.Tenant, f command.OperationFilter, p command.Page) (command.List[command.OperationView], error) {
 	var list command.List[command.OperationView]
 	from, err := parseCursor(p.Cursor)
@@ -26,11 +22,7 @@ func (db *DB) FindOperations(ctx context.Context, tenant fleet.Tenant, f command
 	err = db.showing(ctx, func(now time.Time) ([]command.ID, error) {
 		var unseen []command.ID
 		err := db.search(ctx, func(t *tx) error {
-			branches, err := t.stateBranches(tenant, f, now)
-			if err != nil {
-				return err
-			}
-			ops, err := t.listOperations(tenant, f, branches, from, p.Limit+1)
+			ops, err := t.findOperations(operationQuery{tenant, f, now, from, p.Limit + 1})
 			if err != nil {
 				return err
 			}
@@ -63,79 +55,38 @@ func overdueIn(ops []*command.Operation, now time.Time) []command.ID {
 	return ids
 }
 
-// branch is a part of a list that one index has in order.
-type branch func(*where)
-
-// The states in which an operation ends.
-var outcomes = []command.State{command.Succeeded, command.Failed, command.Expired, command.Cancelled, command.Dead}
-
-// stateBranches are the parts of a list that its state leaves. From its deadline on an open operation is an expired one.
-func (t *tx) stateBranches(tenant fleet.Tenant, f command.OperationFilter, now time.Time) ([]branch, error) {
-	ended := func(s command.State) branch {
-		return func(w *where) { w.and(`NOT open AND outcome = '` + string(s) + `'`) }
-	}
-	switch {
-	case f.State == "" && (f.DeviceID != "" || f.CommandID != "" || f.Code != ""):
-		return []branch{func(*where) {}}, nil
-	case f.State == "":
-		branches := []branch{func(w *where) { w.and(`open`) }}
-		for _, s := range outcomes {
-			branches = append(branches, ended(s))
-		}
-		return branches, nil
-	case f.State == command.Expired:
-		branches := []branch{ended(f.State)}
-		some, err := t.anyCommand(tenant, `expires_at <= $2`, timeText(now))
-		if some {
-			branches = append(branches, func(w *where) { w.and(`open AND expires_at <= %s`, timeText(now)) })
-		}
-		return branches, err
-	case f.State.Open():
-		some, err := t.anyCommand(tenant, counted(f.State)+` > $2`, 0)
-		if !some {
-			return nil, err
-		}
-		return []branch{func(w *where) { w.and(`open AND state = '`+string(f.State)+`' AND expires_at > %s`, timeText(now)) }}, nil
-	case slices.Contains(outcomes, f.State):
-		return []branch{ended(f.State)}, nil
-	}
-	return nil, nil
+// operationQuery is a list of operations that is asked for.
+type operationQuery struct {
+	tenant fleet.Tenant
+	filter command.OperationFilter
+	now    time.Time
+	from   *cursor // nil: the beginning
+	limit  int
 }
 
-// counted is how many operations of a command are in an open state, as SQL.
-func counted(s command.State) string {
-	if s == command.Queued {
-		return `total - sent - delivered - accepted - succeeded - failed - expired - cancelled - dead`
+const newestFirst = `created_at DESC, seq DESC, device_id DESC`
+
+// findOperations reads a list. It is the merge of as many branches as its filter leaves, each read in order from one index
+// and no further than the list is long.
+func (t *tx) findOperations(q operationQuery) ([]*command.Operation, error) {
+	branches, err := t.stateBranches(q.tenant, q.filter, q.now)
+	if err != nil || len(branches) == 0 {
+		return nil, err
 	}
-	return string(s)
-}
-
-// anyCommand says whether a running command of the tenant is such. Where its counts say that nothing is in a state, nothing
-// needs to be read: a state that moves is in no index.
-func (t *tx) anyCommand(tenant fleet.Tenant, condition string, arg any) (bool, error) {
-	var n int
-	err := t.get(&n, `
-		SELECT count(*)
-		FROM (SELECT 1 AS one FROM commands WHERE tenant = $1 AND running AND `+condition+` LIMIT 1) AS found`, string(tenant), arg)
-	return n > 0, err
-}
-
-// listOperations runs the query of a list: the first of each branch, merged.
-func (t *tx) listOperations(tenant fleet.Tenant, f command.OperationFilter, branches []branch, from *cursor, limit int) ([]*command.Operation, error) {
-	if len(branches) == 0 {
-		return nil, nil
+	if q.filter.Group != "" && q.filter.CommandID == "" && q.filter.DeviceID == "" {
+		return t.findInGroup(q, branches)
 	}
 	w := &where{}
-	order := `created_at DESC, seq DESC, device_id DESC`
-	if f.CommandID != "" {
+	order := newestFirst
+	if q.filter.CommandID != "" {
 		order = `device_id`
 	}
 	parts := make([]string, len(branches))
 	for i, b := range branches {
 		w.conditions = nil
-		operationConditions(w, tenant, f, from)
+		q.narrow(w, t.DB)
 		b(w)
-		parts[i] = `SELECT ` + operationColumns("") + ` FROM operations ` + w.sql() + ` ORDER BY ` + order + ` LIMIT ` + w.param(limit)
+		parts[i] = `SELECT ` + operationColumns("") + ` FROM operations ` + w.sql() + ` ORDER BY ` + order + ` LIMIT ` + w.param(q.limit)
 	}
 	if len(parts) == 1 {
 		return t.operations(parts[0], w.args...)
@@ -144,7 +95,7 @@ func (t *tx) listOperations(tenant fleet.Tenant, f command.OperationFilter, bran
 		SELECT `+operationColumns("")+`
 		FROM (`+merge(parts)+`) AS merged
 		ORDER BY `+order+`
-		LIMIT `+w.param(limit), w.args...)
+		LIMIT `+w.param(q.limit), w.args...)
 }
 
 // merge is the union of queries that are each cut off.
@@ -156,13 +107,27 @@ func merge(parts []string) string {
 	return strings.Join(wrapped, " UNION ALL ")
 }
 
-func operationConditions(w *where, tenant fleet.Tenant, f command.OperationFilter, from *cursor) {
-	w.and("tenant = %s", string(tenant))
+// narrow adds the conditions that all branches of a list share.
+func (q operationQuery) narrow(w *where, db *DB) {
+	q.narrowApart(w, db)
+	switch {
+	case q.from != nil && q.filter.CommandID != "":
+		w.and("device_id > %s", q.from.ID)
+	case q.from != nil:
+		w.and("(created_at, seq, device_id) < (%s, %s, %s)", timeText(q.from.At), q.from.Seq, q.from.ID)
+	}
+}
+
+// narrowApart is narrow without the cursor.
+func (q operationQuery) narrowApart(w *where, db *DB) {
+	f := q.filter
+	w.and("tenant = %s", string(q.tenant))
 	if f.DeviceID != "" {
 		w.and("device_id = %s", string(f.DeviceID))
 	}
 	if f.EndpointID != "" {
-		w.and("endpoint_id = %s", string(f.EndpointID))
+		// The partition leads to what is open: see operations_queue.
+		w.and("endpoint_id = %s AND partition = %s", string(f.EndpointID), db.partitionOf(f.EndpointID))
 	}
 	if f.Kind != "" {
 		w.and("kind = %s", string(f.Kind))
@@ -174,13 +139,8 @@ func operationConditions(w *where, tenant fleet.Tenant, f command.OperationFilte
 		w.and("error_code = %s", f.Code)
 	}
 	if f.Group != "" {
-		w.and("device_id IN (SELECT m.device_id FROM group_members m WHERE m.tenant = %s AND m.group_name = %s)", string(tenant), f.Group)
+		// IS TRUE has PostgreSQL look the members up once, instead of once for each operation.
+		w.and("(device_id IN (SELECT m.device_id FROM group_members m WHERE m.tenant = %s AND m.group_name = %s)) IS TRUE", string(q.tenant), f.Group)
 	}
 	w.between("created_at", f.From, f.To)
-	switch {
-	case from != nil && f.CommandID != "":
-		w.and("device_id > %s", from.ID)
-	case from != nil:
-		w.and("(created_at, seq, device_id) < (%s, %s, %s)", timeText(from.At), from.Seq, from.ID)
-	}
 }

@@ -36,10 +36,13 @@ func newWalk(rt *rapid.T, t *testing.T, db *DB) *walk {
 }
 
 func (w *walk) run() {
-	for range rapid.IntRange(1, 8).Draw(w.rt, "steps") {
+	w.create()
+	for range rapid.IntRange(8, 24).Draw(w.rt, "steps") {
 		switch rapid.SampledFrom([]string{"create", "move", "move", "move", "end", "cancel", "expand", "shown"}).Draw(w.rt, "step") {
 		case "create":
-			w.create()
+			if len(w.ids) < 3 {
+				w.create()
+			}
 		case "move":
 			w.move()
 		case "end":

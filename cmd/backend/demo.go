@@ -31,6 +31,11 @@ type demoCmd struct {
 	Once bool   `name:"once" help:"End after the reads instead of staying up; exit status 1 when a meter was not read."`
 }
 
+// Validate is called by kong.
+func (c *demoCmd) Validate() error {
+	return errors.Join(launch.CheckAddress("http", c.HTTP), launch.CheckAddress("mqtt", c.MQTT))
+}
+
 // Run shows one of everything, and stays up.
 func (c *demoCmd) Run(p *program) error {
 	dir, err := os.MkdirTemp("", "meterline-demo-")
@@ -186,11 +191,14 @@ It stays up until you end it with Ctrl-C. Try next, in another terminal:
   curl -s -H "Authorization: Bearer $TOKEN" '%s/v1/operations?limit=3'
   # play a meter yourself: listen for its commands ...
   mosquitto_sub -h %s -p %s -i by-hand -u by-hand -P %s -q 1 -t meterline/v1/by-hand/down/command
+  # ... send it one ...
+  curl -s -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
+       -d '{"kind":"device.ping","targets":{"device_ids":["by-hand"]}}' %s/v1/commands
   # ... and hand in a reading
   mosquitto_pub -h %s -p %s -i by-hand:pub -u by-hand -P %s -q 1 -t meterline/v1/by-hand/up/readings \
        -m '{"v":1,"message_id":"1","readings":[{"device_id":"by-hand","item":"1-0:1.8.0","value":"42.5","unit":"kWh","read_at":"%s"}]}'
   curl -s -H "Authorization: Bearer $TOKEN" %s/v1/devices/by-hand/latest
-`, d.token, d.http, d.http, host(d.mqtt), port(d.mqtt), d.byHand, host(d.mqtt), port(d.mqtt), d.byHand,
+`, d.token, d.http, d.http, host(d.mqtt), port(d.mqtt), d.byHand, d.http, host(d.mqtt), port(d.mqtt), d.byHand,
 		time.Now().UTC().Format(time.RFC3339), d.http)
 }
 

@@ -25,7 +25,12 @@ type house struct {
 
 func newHouse(t *testing.T, tune func(*command.WorkerOptions)) *house {
 	t.Helper()
-	one := &standaloneCmd{HTTP: "127.0.0.1:0", Data: t.TempDir(), limits: limits{MaxOpen: command.DefaultMaxOpen}, tune: tune}
+	return openHouse(t, t.TempDir(), tune)
+}
+
+func openHouse(t *testing.T, data string, tune func(*command.WorkerOptions)) *house {
+	t.Helper()
+	one := &standaloneCmd{HTTP: "127.0.0.1:0", Data: data, limits: limits{MaxOpen: command.DefaultMaxOpen}, tune: tune}
 	one.MQTT, one.Anonymous, one.MaxPayload = "127.0.0.1:0", "none", 256<<10
 	s, err := one.open(t.Context(), slog.New(slog.NewTextHandler(testWriter{t}, nil)))
 	if err != nil {
@@ -124,6 +129,25 @@ func (h *house) operation(id command.ID) command.OperationView {
 		h.t.Fatalf("%d operations in %+v", len(v.Operations), v)
 	}
 	return v.Operations[0]
+}
+
+// recorded is the one operation of a command, as the record has it: in one process whatever was acknowledged is in there.
+func (h *house) recorded(id command.ID) command.OperationView {
+	h.t.Helper()
+	var list struct{ Items []command.OperationView }
+	h.must("GET", "/v1/operations?command_id="+string(id), "").into(h.t, &list)
+	if len(list.Items) != 1 {
+		h.t.Fatalf("%d operations in %+v", len(list.Items), list)
+	}
+	return list.Items[0]
+}
+
+// late waits until the operation notes a late result, as polled: the live state follows the record.
+func (h *house) late(id command.ID) command.OperationView {
+	h.t.Helper()
+	var o command.OperationView
+	testkit.Eventually(h.t, 20*time.Second, func() bool { o = h.operation(id); return o.LateResultAt != nil }, "the operation notes a late result")
+	return o
 }
 
 // become waits until the operation is in the state, as polled.

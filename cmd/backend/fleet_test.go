@@ -85,6 +85,31 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// A restart loses nothing: what waited goes out, what was on its way is asked again at the most, and the token still counts.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	h := openHouse(t, data, nil)
+	first, second := h.direct("d1"), h.direct("d2")
+	waiting, sent := h.issue(read("d1", "async", "")), h.issue(read("d2", "async", ""))
+	h.play("d2", second, false).next(5 * time.Second)
+	h.become(sent.ID, command.Delivered)
+	h.stack.Unwind()
+
+	again := openHouse(t, data, nil)
+	if again.token != h.token {
+		t.Fatal("another admin token")
+	}
+	p := again.play("d2", second, false)
+	p.up("result", result(sent.ID, "d2", "2", at))
+	if o := again.become(sent.ID, command.Succeeded); o.Attempts != 1 {
+		t.Fatalf("%+v", o)
+	}
+	if m, _ := again.play("d1", first, false).next(5 * time.Second); m.CommandID != waiting.ID {
+		t.Fatalf("%+v", m)
+	}
+}
+
 // Disabling a device cancels its open operations, at once for whoever polls.
 func TestDisablingCancels(t *testing.T) {
 	t.Parallel()

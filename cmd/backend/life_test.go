@@ -75,8 +75,7 @@ func TestDeadline(t *testing.T) {
 	}
 	p := h.play("d1", password, false)
 	p.up("result", result(v.ID, "d1", "5", at))
-	o := h.operation(v.ID)
-	if o.State != command.Expired || o.LateResultAt == nil {
+	if o := h.late(v.ID); o.State != command.Expired {
 		t.Fatalf("%+v", o)
 	}
 	if got := h.stored("d1"); len(got) != 1 || !got[0].Late {
@@ -88,7 +87,7 @@ func TestDeadline(t *testing.T) {
 func TestResultWhileQueuedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(o *command.WorkerOptions) {
-		o.DeliveryLease, o.RunTimeout = 200*time.Millisecond, 200*time.Millisecond
+		o.RunTimeout = 200 * time.Millisecond
 	})
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
@@ -107,7 +106,7 @@ func TestResultWhileQueuedAgain(t *testing.T) {
 func TestAttemptsUsedUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(o *command.WorkerOptions) {
-		o.DeliveryLease, o.RunTimeout = 100*time.Millisecond, 100*time.Millisecond
+		o.RunTimeout = 100 * time.Millisecond
 	})
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", `,"max_attempts":1`))
@@ -143,12 +142,11 @@ func TestTwoResults(t *testing.T) {
 	p.next(5 * time.Second)
 	p.up("result", result(v.ID, "d1", "1.5", at))
 	p.up("result", result(v.ID, "d1", "1.5", at))
-	if o := h.become(v.ID, command.Succeeded); o.LateResultAt != nil {
+	if o := h.recorded(v.ID); o.State != command.Succeeded || o.LateResultAt != nil {
 		t.Fatalf("a repeat counts as late: %+v", o)
 	}
 	p.up("result", result(v.ID, "d1", "2.5", at.Add(time.Second)))
-	o := h.operation(v.ID)
-	if o.State != command.Succeeded || o.LateResultAt == nil || len(o.Readings) != 1 {
+	if o := h.late(v.ID); o.State != command.Succeeded || len(o.Readings) != 1 {
 		t.Fatalf("%+v", o)
 	}
 	p.up("readings", map[string]any{"v": 1, "message_id": "x", "readings": []any{map[string]any{
@@ -295,7 +293,7 @@ func TestCancel(t *testing.T) {
 		t.Fatalf("the place of a cancelled operation was not freed: got %s", c.CommandID)
 	}
 	p.up("result", result(first.ID, "d1", "4", at))
-	if o := h.operation(first.ID); o.State != command.Cancelled || o.LateResultAt == nil {
+	if o := h.late(first.ID); o.State != command.Cancelled {
 		t.Fatalf("%+v", o)
 	}
 }

@@ -39,7 +39,7 @@ func (c *serveCmd) Validate() error {
 	if len(c.Roles) == 0 {
 		return errors.New("--roles: must name api, work or both")
 	}
-	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate())
+	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP))
 }
 
 // Run serves until it is told to end.

@@ -30,7 +30,9 @@ type standaloneCmd struct {
 }
 
 // Validate is called by kong.
-func (c *standaloneCmd) Validate() error { return errors.Join(c.Edge.Validate(), c.limits.Validate()) }
+func (c *standaloneCmd) Validate() error {
+	return errors.Join(c.Edge.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP))
+}
 
 // Run serves until it is told to end.
 func (c *standaloneCmd) Run(p *program) error {

@@ -25,7 +25,7 @@ var gatewayID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // Validate is called by kong. It joins all complaints.
 func (c *config) Validate() error {
-	errs := []error{c.Edge.Validate(), c.Uplink.Validate(), launch.CheckDatabaseURL(c.DatabaseURL)}
+	errs := []error{c.Edge.Validate(), c.Uplink.Validate(), launch.CheckDatabaseURL(c.DatabaseURL), launch.CheckAddress("http", c.HTTP)}
 	if !gatewayID.MatchString(c.ID) {
 		errs = append(errs, errors.New("--id: must be 1 to 64 of A-Z a-z 0-9 . _ -"))
 	}

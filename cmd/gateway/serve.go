@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"time"
 
 	"meterline/cmd/launch"
@@ -42,7 +43,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	listener, err := launch.Listen(c.HTTP)
+	listener, err := launch.Listen(ctx, c.HTTP)
 	if err != nil {
 		edge.Close()
 		return err
@@ -57,6 +58,16 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 		return sessions.Withdraw(ctx, self)
 	})
 	stack.Go("broker", edge.Run)
+	if c.Advertise == "" && everywhere(c.MQTT) {
+		logger.Warn("backends on other machines cannot reach this gateway: --advertise HOST:PORT says by which address they can", "mqtt", c.MQTT)
+	}
 	logger.Info("gateway is up", "id", c.ID, "mqtt", edge.Addrs(), "http", "http://"+listener.Addr().String())
 	return stack.Wait(ctx)
+}
+
+// everywhere says whether an address to listen on names no host that others could connect to.
+func everywhere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "" || ip != nil && ip.IsUnspecified())
 }

@@ -30,6 +30,16 @@ type Edge struct {
 
 // Validate is called by kong.
 func (e Edge) Validate() error {
+	err := CheckAddress("mqtt", e.MQTT)
+	if e.MQTTTLS != "" {
+		err = errors.Join(err, CheckAddress("mqtt-tls", e.MQTTTLS))
+	}
+	if e.MQTTWS != "" {
+		err = errors.Join(err, CheckAddress("mqtt-ws", e.MQTTWS))
+	}
+	if err != nil {
+		return err
+	}
 	if e.MQTTTLS != "" && (e.TLSCert == "" || e.TLSKey == "") {
 		return errors.New("--mqtt-tls: needs --tls-cert and --tls-key")
 	}

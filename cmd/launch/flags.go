@@ -57,7 +57,7 @@ func files() kong.Resolver {
 			}
 			return strings.TrimSpace(string(b)), nil
 		}
-		return nil, nil //nolint:nilnil // kong: nothing to say about this flag
+		return nil, nil // kong: nothing to say about this flag
 	})
 }
 

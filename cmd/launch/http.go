@@ -1,13 +1,14 @@
 package launch
 
 import (
+	"context"
 	"fmt"
 	"net"
 )
 
 // Listen listens on host:port; port 0 takes a free one.
-func Listen(addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

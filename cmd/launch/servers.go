@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -15,6 +16,18 @@ import (
 
 // reachWithin is how long a program waits for a server when it starts.
 const reachWithin = 5 * time.Second
+
+// CheckAddress says what is wrong with the value of a flag that says where to listen, if anything.
+func CheckAddress(flag, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.DefaultResolver.LookupPort(context.Background(), "tcp", port) // names are in a file: nothing to wait for
+	}
+	if err != nil {
+		return fmt.Errorf("--%s: must be HOST:PORT, such as 127.0.0.1:1883 or :1883", flag)
+	}
+	return nil
+}
 
 // CheckRedisURL says what is wrong with the value of a Redis flag, if anything.
 func CheckRedisURL(flag, address string) error {

@@ -98,13 +98,13 @@ func simulate(ctx context.Context, c *config, stderr io.Writer) (simulator.Repor
 }
 
 // operate runs the fleet for as long as the load, or the duration, lasts, and until its journals are empty.
-func operate(ctx context.Context, c *config, fleet *simulator.Fleet, api *simulator.API, report *simulator.Report, stderr io.Writer) error {
+func operate(ctx context.Context, c *config, fleet *simulator.Fleet, api *simulator.API, report *simulator.Report, stderr io.Writer) (err error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: what is open is to be settled
 	ended := make(chan error, 1)
 	go func() { ended <- fleet.Run(running) }()
 	defer func() {
 		stop()
-		<-ended
+		err = errors.Join(err, <-ended)
 	}()
 	var loader *simulator.Loader
 	if c.Rate > 0 {

@@ -161,7 +161,10 @@ func (l *listener) serve(c net.Conn, establish listeners.EstablishFn) {
 	_ = c.SetReadDeadline(time.Now().Add(connectTimeout))
 	if l.spec.TLS != nil {
 		secure := tls.Server(c, l.spec.TLS)
-		if err := secure.Handshake(); err != nil { // bounded by the deadline
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+		err := secure.HandshakeContext(ctx)
+		cancel()
+		if err != nil {
 			l.metrics.refused.WithLabelValues("tls").Inc()
 			_ = c.Close()
 			return

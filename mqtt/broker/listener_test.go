@@ -24,6 +24,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/testkit"
 )
 
 // hungry is a listener that has no file descriptors left for a while.
@@ -196,11 +197,7 @@ func TestWebSocketNeedsTheSubprotocolAndBinaryFrames(t *testing.T) {
 }
 
 func TestMosquittoPlaysADevice(t *testing.T) {
-	for _, tool := range []string{"mosquitto_pub", "mosquitto_sub"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIP: needs %s: apt-get install mosquitto-clients", tool)
-		}
-	}
+	subscribe, publish := testkit.Program(t, "mosquitto_sub", "mosquitto-clients"), testkit.Program(t, "mosquitto_pub", "mosquitto-clients")
 	r := start(t)
 	host, port, err := net.SplitHostPort(r.Addr("mqtt"))
 	if err != nil {
@@ -209,7 +206,7 @@ func TestMosquittoPlaysADevice(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), waitMost)
 	defer cancel()
 	login := []string{"-h", host, "-p", port, "-u", "d1", "-P", "d1", "-q", "1"}
-	sub := exec.CommandContext(ctx, "mosquitto_sub", append(login, "-i", "d1", "-t", "meterline/v1/d1/down/command", "-C", "1")...)
+	sub := exec.CommandContext(ctx, subscribe, append(login, "-i", "d1", "-t", "meterline/v1/d1/down/command", "-C", "1")...)
 	var out strings.Builder
 	sub.Stdout = &out
 	if err := sub.Start(); err != nil {
@@ -217,7 +214,7 @@ func TestMosquittoPlaysADevice(t *testing.T) {
 	}
 	r.log.awaitKind(t, command.UplinkConnected, 1)
 	for _, version := range []string{"mqttv311", "mqttv5"} {
-		pub := exec.CommandContext(ctx, "mosquitto_pub", append(login, "-V", version, "-i", "d1:hand", "-t", "meterline/v1/d1/up/result", "-m", "by hand")...)
+		pub := exec.CommandContext(ctx, publish, append(login, "-V", version, "-i", "d1:hand", "-t", "meterline/v1/d1/up/result", "-m", "by hand")...)
 		if text, err := pub.CombinedOutput(); err != nil {
 			t.Fatalf("mosquitto_pub %s: %v: %s", version, err, text)
 		}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -164,7 +163,6 @@ type hi struct {
 	receiveMaximum uint16
 	will           string
 	nobody         bool // no user name, no password
-	tls            *tls.Config
 }
 
 func dev(id string) hi { return hi{id: id, user: id, pass: id} }

@@ -114,6 +114,8 @@ CREATE TABLE commands (
     CHECK (running = (finished_at IS NULL))
 );
 CREATE INDEX commands_tenant ON commands (tenant, seq);
+CREATE INDEX commands_created ON commands (tenant, created_at, seq);
+CREATE INDEX commands_kind ON commands (tenant, kind, seq) WHERE kind <> 'meter.read';
 CREATE INDEX commands_running ON commands (tenant, seq) WHERE running;
 CREATE INDEX commands_due ON commands (expires_at) WHERE running;
 CREATE INDEX commands_cancelled ON commands (cancelled_at) WHERE running AND cancelled_at IS NOT NULL;
@@ -176,13 +178,17 @@ CREATE TABLE operations (
 );
 -- The queues: what waits for an endpoint, in the order in which it is sent.
 CREATE INDEX operations_queue ON operations (partition, endpoint_id, priority DESC, seq, device_id) WHERE open;
--- The operations centre: newest first by device; what is open; what ended how. Together the last two hold every operation
--- once, so a list without a state merges them. They are two because state itself must not be indexed: outcome is, and it
--- is written once.
-CREATE INDEX operations_device ON operations (tenant, device_id, created_at, seq);
+-- The operations centre: newest first, of all, of a device, of an endpoint. What is open and what has ended are apart, the
+-- latter by its outcome, so that each operation is in one of the two, and a list without a state merges them. state itself
+-- must not be indexed: outcome is, and it is written once. What is open of an endpoint is in its queue. Most operations read
+-- meters: only of the other kinds there is an index.
 CREATE INDEX operations_open ON operations (tenant, created_at, seq, device_id) WHERE open;
-CREATE INDEX operations_ended ON operations (tenant, outcome, created_at, seq, device_id) WHERE NOT open;
-CREATE INDEX operations_error ON operations (tenant, error_code, created_at, seq, device_id) WHERE error_code IS NOT NULL;
+CREATE INDEX operations_ended ON operations (tenant, outcome, created_at, seq, device_id) WHERE outcome IS NOT NULL;
+CREATE INDEX operations_device_open ON operations (tenant, device_id, created_at, seq) WHERE open;
+CREATE INDEX operations_device_ended ON operations (tenant, device_id, outcome, created_at, seq) WHERE outcome IS NOT NULL;
+CREATE INDEX operations_endpoint ON operations (tenant, endpoint_id, outcome, created_at, seq, device_id) WHERE outcome IS NOT NULL;
+CREATE INDEX operations_error ON operations (tenant, error_code, outcome, created_at, seq, device_id) WHERE error_code IS NOT NULL;
+CREATE INDEX operations_kind ON operations (tenant, kind, outcome, created_at, seq, device_id) WHERE kind <> 'meter.read';
 
 CREATE TABLE readings (
     device_id   TEXT NOT NULL,

@@ -5,8 +5,6 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -14,7 +12,6 @@ import (
 )
 
 func TestRun(t *testing.T) {
-	t.Parallel()
 	requireServers(t)
 	var stdout, stderr bytes.Buffer
 	status := run(t.Context(), []string{"--", "sh", "-c",
@@ -39,7 +36,6 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunInterrupted(t *testing.T) {
-	t.Parallel()
 	requireServers(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -68,9 +64,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // requireServers skips, or fails, as testkit would: run itself starts servers whatever the environment names.
 func requireServers(t *testing.T) {
 	t.Helper()
-	_ = testkit.Redis(t)
-	if _, err := exec.LookPath("redis-server"); err != nil && os.Getenv(testkit.EnvRedisAddr) != "" {
-		t.Skip("SKIP: needs Redis: apt-get install redis-server")
-	}
-	_ = testkit.Postgres(t)
+	t.Setenv(testkit.EnvPostgresURL, "")
+	t.Setenv(testkit.EnvRedisAddr, "")
+	_, _ = testkit.Redis(t), testkit.Postgres(t)
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// A bad value is one line that names the flag, and exit status 2.
+func TestBadValues(t *testing.T) {
+	t.Parallel()
+	for flag, args := range map[string][]string{
+		"--mqtt:":             {"--mqtt=nonsense"},
+		"--mqtt-ws:":          {"--mqtt-ws=:no-such-service"},
+		"--mqtt-tls:":         {"--mqtt-tls=:8883"},
+		"--http:":             {"--http=8081"},
+		"--advertise:":        {"--advertise=gateway"},
+		"--id:":               {"--id=a/b"},
+		"--database-url:":     {"--database-url=mysql://x"},
+		"--redis-url:":        {"--redis-url=x"},
+		"--uplink-redis-url:": {"--uplink-redis-url=x"},
+		"--max-payload:":      {"--max-payload=1"},
+		"--log-level":         {"--log-level=loud"},
+	} {
+		var stdout, stderr bytes.Buffer
+		status := run(t.Context(), args, &stdout, &stderr)
+		if said := stderr.String(); status != 2 || strings.Count(said, "\n") != 1 || !strings.Contains(said, flag) {
+			t.Errorf("%s: status %d, %q", args, status, said)
+		}
+	}
+}
+
+func TestEverywhere(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]bool{
+		":1883": true, "0.0.0.0:1883": true, "[::]:1883": true,
+		"127.0.0.1:1883": false, "gateway-1:1883": false, "[fe80::1]:1883": false,
+	} {
+		if got := everywhere(address); got != want {
+			t.Errorf("everywhere(%q) = %t", address, got)
+		}
+	}
+}
