@@ -113,8 +113,12 @@ func (b *batch) add(read LogBatch) (rest LogBatch) {
 			if i == 0 {
 				return rest
 			}
-			last := read.Entries[i-1]
-			read.Position, read.Horizon = last.Position, last.AppendedAt
+			read.Position = read.Entries[i-1].Position
+			for _, unread := range rest.Entries { // a log of two is not in order of time
+				if unread.AppendedAt.Before(read.Horizon) {
+					read.Horizon = unread.AppendedAt
+				}
+			}
 			break
 		}
 		b.facts = append(b.facts, factsOf(u)...)
@@ -173,12 +177,17 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 		parts[f.Partition] = struct{}{}
 	}
 	named := false
+	var letters map[string]int
 	judgeAll := func(tx *Tx) error {
 		j := judge{tx: tx, runTimeout: w.opt.RunTimeout}
 		for _, f := range facts {
 			j.take(f)
 		}
 		tx.Positions = positions
+		letters = map[string]int{}
+		for _, l := range tx.DeadLetters {
+			letters[l.Cause]++
+		}
 		if j.nameless && !named {
 			return errNameless
 		}
@@ -199,6 +208,9 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	w.hear(facts, done.Now)
 	w.settle(done.Changes)
 	w.opt.Metrics.collected(facts, done)
+	for cause, n := range letters {
+		w.opt.Metrics.Letters.WithLabelValues(cause).Add(float64(n))
+	}
 	w.opt.Log.Stored(ctx, positions)
 	w.projector.take(done)
 	return nil

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"meterline/meterread"
 )
 
 // The bounds of one claim and of one message.
@@ -186,7 +188,11 @@ func (w *Worker) claimFor(tx *Tx, h Head, keys []Key) []*Operation {
 	loads := map[ID]*load{}
 	for _, k := range keys {
 		o := tx.Operations[k]
-		if o == nil || o.State != Queued || o.EndpointID != h.Endpoint || o.NextAt.After(tx.Now) || o.ExpiresAt.Sub(tx.Now) < leastLeft {
+		if o == nil || o.State != Queued || o.EndpointID != h.Endpoint || o.ExpiresAt.Sub(tx.Now) < leastLeft {
+			continue
+		}
+		if o.NextAt.After(tx.Now) {
+			w.timers.set(h.Endpoint, o.NextAt)
 			continue
 		}
 		e.learn(o)
@@ -229,6 +235,9 @@ func (w *Worker) publish(ctx context.Context, ops []*Operation) {
 	m := Message{
 		V: 1, MessageID: first.MessageID, MessageType: "unicast", CommandID: c.ID, Kind: c.Kind, IssuedAt: c.CreatedAt,
 		ExpiresAt: c.ExpiresAt, Priority: c.Priority, TraceParent: c.TraceParent, Items: c.Items, Params: c.Params,
+	}
+	if m.Items == nil {
+		m.Items = []meterread.Item{}
 	}
 	if len(m.Params) == 0 {
 		m.Params = json.RawMessage("{}")
@@ -297,7 +306,6 @@ func (w *Worker) requeue(ctx context.Context, keys []Key, reason string) error {
 		if err != nil {
 			return fmt.Errorf("queue operations again: %w", err)
 		}
-		w.opt.Metrics.Requeued.WithLabelValues("undelivered").Add(float64(len(need.Operations)))
 		w.settle(done.Changes)
 		w.projector.take(done)
 		w.projector.tell(moved)

@@ -190,7 +190,9 @@ func (j *judge) readings(f fact) {
 		d, known := j.tx.Devices[r.DeviceID]
 		switch {
 		case !known:
-			raw, _ := json.Marshal(r)
+			raw, _ := json.Marshal(map[string]any{ // as it was, in other words
+				"device_id": r.DeviceID, "item": r.Item, "value": r.Value, "unit": r.Unit, "read_at": r.ReadAt, "quality": r.Quality,
+			})
 			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownDevice, Detail: "no such device: " + string(r.DeviceID), Raw: raw})
 		case d.EndpointID != f.Endpoint:
 			j.security(f, d.Tenant, d.ID, "a reading for a device that the sender does not speak for")

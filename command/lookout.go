@@ -34,6 +34,7 @@ const (
 
 // lookAround finds what notices did not tell: new commands, and those whose NotBefore has come.
 func (w *Worker) lookAround(ctx context.Context) error {
+	w.opt.Metrics.Lag.Set(w.lag().Seconds())
 	arrivals, err := w.newArrivals(ctx)
 	if err != nil {
 		return err
@@ -78,6 +79,17 @@ func (w *Worker) lookAround(ctx context.Context) error {
 		}
 	}
 	return w.lookAtTime(ctx)
+}
+
+// lag is how far the uplink log has not been read, in the partition that is furthest behind.
+func (w *Worker) lag() time.Duration {
+	now, most := w.opt.Clock.Now(), time.Duration(0)
+	for p := range w.fence {
+		if h, ok := w.horizon[p]; ok {
+			most = max(most, now.Sub(h))
+		}
+	}
+	return most
 }
 
 // newArrivals lists what was accepted since everything that is known, page by page.

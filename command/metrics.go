@@ -12,6 +12,8 @@ type Metrics struct {
 	Ended      *prometheus.CounterVec // by state
 	Uplinks    *prometheus.CounterVec // by kind
 	Readings   prometheus.Counter
+	Letters    *prometheus.CounterVec // by cause
+	Lag        prometheus.Gauge
 	Stumbles   prometheus.Counter
 }
 
@@ -31,11 +33,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Died:       counter("meterline_operations_died_total", "Operations whose attempts were used up."),
 		Ended:      by("meterline_operations_ended_total", "Operations that ended, by terminal state.", "state"),
 		Uplinks:    by("meterline_uplinks_collected_total", "Facts taken over from the uplink log, by kind.", "kind"),
+		Letters:    by("meterline_dead_letters_total", "Dead letters written, by cause; one that is there already counts again.", "cause"),
+		Lag:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterline_uplink_lag_seconds", Help: "How far the worker is behind the uplink log, in the partition that is furthest."}),
 		Readings:   counter("meterline_readings_stored_total", "Readings stored that were new."),
 		Stumbles:   counter("meterline_worker_stumbles_total", "Rounds of the worker that failed and were tried again."),
 	}
 	if r != nil {
-		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Stumbles)
+		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Letters, m.Lag, m.Stumbles)
 	}
 	return m
 }
@@ -44,12 +48,21 @@ func (m *Metrics) collected(facts []fact, done Committed) {
 	for _, f := range facts {
 		m.Uplinks.WithLabelValues(string(f.Kind)).Inc()
 	}
+	m.Readings.Add(float64(len(done.Readings)))
+}
+
+// moved counts what a transaction did to operations. Those of a Bulk change are not listed and not counted.
+func (m *Metrics) moved(done Committed) {
 	for _, c := range done.Changes {
 		for _, o := range c.Operations {
-			if !o.State.Open() {
+			switch last := o.Moves[len(o.Moves)-1]; {
+			case !o.LateResultAt.IsZero() && o.UpdatedAt.Equal(o.LateResultAt):
+				// it had ended before
+			case !o.State.Open():
 				m.Ended.WithLabelValues(string(o.State)).Inc()
+			case o.State == Queued && last.Reason != "":
+				m.Requeued.WithLabelValues(last.Reason).Inc()
 			}
 		}
 	}
-	m.Readings.Add(float64(len(done.Readings)))
 }

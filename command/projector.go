@@ -18,6 +18,7 @@ import (
 type projector struct {
 	live    Live
 	notices Notices
+	metrics *Metrics
 	logger  *slog.Logger
 	signal  chan struct{}
 
@@ -40,7 +41,7 @@ const (
 )
 
 func newProjector(opt WorkerOptions) *projector {
-	p := &projector{live: opt.Live, notices: opt.Notices, logger: opt.Logger, signal: make(chan struct{}, 1), stale: map[ID]struct{}{}, unread: map[DeviceID]struct{}{}}
+	p := &projector{live: opt.Live, notices: opt.Notices, metrics: opt.Metrics, logger: opt.Logger, signal: make(chan struct{}, 1), stale: map[ID]struct{}{}, unread: map[DeviceID]struct{}{}}
 	p.clear()
 	return p
 }
@@ -61,6 +62,7 @@ func (p *projector) take(c Committed) {
 	if len(c.Changes) == 0 && len(c.Readings) == 0 {
 		return
 	}
+	p.metrics.moved(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.changes) == 0 && len(p.readings) == 0 {

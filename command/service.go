@@ -2,8 +2,10 @@ package command
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +21,7 @@ type Service struct {
 	hub    hub
 	fills  singleflight.Group
 	clock  *Clock
+	away   atomic.Int64 // until when the live state is left alone, in Unix nanoseconds
 	limits struct {
 		sync.Mutex
 		open map[fleet.Tenant]openCount
@@ -50,6 +53,8 @@ const (
 	endChunk     = 5000 // operations ended in one transaction
 	lookAgain    = time.Second
 	cancelWithin = time.Minute
+	livePatience = 500 * time.Millisecond
+	liveAgain    = 2 * time.Second
 	openCountOK  = time.Second // how old a count of open operations may be
 )
 
@@ -92,7 +97,7 @@ func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time
 		return View{}, false, err
 	}
 	c.ID, c.Tenant, c.IssuedBy = ID(uuid.Must(uuid.NewV7()).String()), by.Tenant, by.ID
-	token, live := s.opt.Live.Prepare(ctx, c.ID) // before the commit: a move that overtakes us voids it
+	token, live := s.prepare(ctx, c.ID) // before the commit: a move that overtakes us voids it
 	made, err := s.opt.Book.Create(ctx, c, ttl, key, firstChunk, Born)
 	if err != nil {
 		return View{}, false, err
@@ -104,7 +109,7 @@ func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time
 	v := made.Command.View()
 	v.Operations = views(made.Operations)
 	if live == nil && !made.Command.Expanding && v.Counts.Total <= LiveLimit {
-		s.quietly("fill live state", s.opt.Live.Fill(ctx, token, v))
+		_ = s.patiently(ctx, "fill live state", func(ctx context.Context) error { return s.opt.Live.Fill(ctx, token, v) })
 	}
 	s.tellArrived(ctx, made)
 	return v, false, nil
@@ -116,14 +121,36 @@ func (s *Service) tellArrived(ctx context.Context, made Created) {
 		return
 	}
 	a := arrived(made)
-	s.quietly("notify of new operations", s.opt.Notices.Notify(ctx, Notice{Arrived: []Arrived{a}, Moved: []ID{a.CommandID}}))
+	_ = s.patiently(ctx, "notify of new operations", func(ctx context.Context) error {
+		return s.opt.Notices.Notify(ctx, Notice{Arrived: []Arrived{a}, Moved: []ID{a.CommandID}})
+	})
 }
 
-// quietly logs what went wrong beside the record: others find out for themselves within a second.
-func (s *Service) quietly(what string, err error) {
-	if err != nil {
+// errLiveAway says that the live state could not be reached a moment ago.
+var errLiveAway = errors.New("the live state could not be reached a moment ago")
+
+// patiently does something with the live state, for as long as a user can be kept waiting for what is only faster: should it
+// stand still, nobody asks it for a while. What could not be told others find out for themselves within a second.
+func (s *Service) patiently(ctx context.Context, what string, f func(context.Context) error) error {
+	if time.Now().UnixNano() < s.away.Load() {
+		return errLiveAway
+	}
+	limit, stop := context.WithTimeout(ctx, livePatience)
+	defer stop()
+	err := f(limit)
+	if err != nil && ctx.Err() == nil {
+		s.away.Store(time.Now().Add(liveAgain).UnixNano())
 		s.opt.Logger.Warn("live state is behind", "doing", what, "error", err)
 	}
+	return err
+}
+
+func (s *Service) prepare(ctx context.Context, id ID) (token string, err error) {
+	err = s.patiently(ctx, "prepare live state", func(ctx context.Context) error {
+		token, err = s.opt.Live.Prepare(ctx, id)
+		return err
+	})
+	return token, err
 }
 
 // room says whether the tenant may have more open operations. The count may be a second old.
@@ -149,7 +176,12 @@ func (s *Service) room(ctx context.Context, t fleet.Tenant) error {
 
 // Get shows a command with its first 1000 operations: from the live state where it is whole, else from the record.
 func (s *Service) Get(ctx context.Context, by fleet.Token, id ID) (View, error) {
-	v, ok, err := s.opt.Live.Load(ctx, id, pageSize)
+	var v View
+	var ok bool
+	err := s.patiently(ctx, "load live state", func(ctx context.Context) (err error) {
+		v, ok, err = s.opt.Live.Load(ctx, id, pageSize)
+		return err
+	})
 	if err == nil && ok && !s.overdue(v) {
 		return s.mine(by, v)
 	}
@@ -192,7 +224,7 @@ func (s *Service) fromRecord(ctx context.Context, id ID) (View, error) {
 }
 
 func (s *Service) refill(ctx context.Context, id ID) (View, error) {
-	token, live := s.opt.Live.Prepare(ctx, id)
+	token, live := s.prepare(ctx, id)
 	known, err := s.opt.Ledger.Commands(ctx, []ID{id})
 	if err != nil {
 		return View{}, err
@@ -210,7 +242,7 @@ func (s *Service) refill(ctx context.Context, id ID) (View, error) {
 		return View{}, err
 	}
 	if live == nil && whole {
-		s.quietly("fill live state", s.opt.Live.Fill(ctx, token, v))
+		_ = s.patiently(ctx, "fill live state", func(ctx context.Context) error { return s.opt.Live.Fill(ctx, token, v) })
 	}
 	return v, nil
 }
@@ -307,12 +339,17 @@ func (s *Service) Cancel(ctx context.Context, by fleet.Token, id ID) (View, erro
 // Touched tells everybody that operations of these commands were ended or moved by other hands than their owner's. The
 // live state forgets them: what the owner has committed before may not have reached it yet.
 func (s *Service) Touched(ctx context.Context, ids []ID) {
-	s.quietly("forget live state", s.opt.Live.Forget(ctx, ids))
+	// Not patiently: what is not dropped now is owed, and dropped as soon as it can be.
+	limit, stop := context.WithTimeout(ctx, livePatience)
+	defer stop()
+	if err := s.opt.Live.Forget(limit, ids); err != nil {
+		s.opt.Logger.Warn("live state is behind", "doing", "forget", "error", err)
+	}
 	n := Notice{Moved: ids, Ended: ids}
 	for _, id := range ids {
 		n.Arrived = append(n.Arrived, Arrived{CommandID: id})
 	}
-	s.quietly("notify of touched operations", s.opt.Notices.Notify(ctx, n))
+	_ = s.patiently(ctx, "notify of touched operations", func(ctx context.Context) error { return s.opt.Notices.Notify(ctx, n) })
 }
 
 // Retry issues a new command for the operations of another that did not succeed.

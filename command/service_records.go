@@ -79,13 +79,21 @@ func (s *Service) Latest(ctx context.Context, by fleet.Token, d DeviceID) ([]met
 	if err := s.opt.Book.Owns(ctx, by.Tenant, d); err != nil {
 		return nil, err
 	}
-	if rs, ok, err := s.opt.Newest.Latest(ctx, d); err == nil && ok {
+	var rs []meterread.Reading
+	var ok bool
+	var token string
+	live := s.patiently(ctx, "load newest readings", func(ctx context.Context) (err error) {
+		if rs, ok, err = s.opt.Newest.Latest(ctx, d); err == nil && !ok {
+			token, err = s.opt.Newest.PrepareLatest(ctx, d)
+		}
+		return err
+	})
+	if live == nil && ok {
 		return rs, nil
 	}
-	token, live := s.opt.Newest.PrepareLatest(ctx, d)
 	rs, err := s.opt.Book.Latest(ctx, by.Tenant, d)
 	if err == nil && live == nil {
-		s.quietly("fill newest readings", s.opt.Newest.FillLatest(ctx, d, token, rs))
+		_ = s.patiently(ctx, "fill newest readings", func(ctx context.Context) error { return s.opt.Newest.FillLatest(ctx, d, token, rs) })
 	}
 	return rs, err
 }

@@ -62,10 +62,10 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 		keys[k] = struct{}{}
 	}
 	need.Devices = devicesOf(keys)
-	var again, died int
+	died := 0
 	var moved []Arrived
 	done, err := w.change(ctx, parts, need, func(tx *Tx) error {
-		again, died, moved = 0, 0, moved[:0]
+		died, moved = 0, moved[:0]
 		for _, k := range need.Operations {
 			o := tx.Operations[k]
 			switch {
@@ -78,7 +78,6 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 			default:
 				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o.Attempts)), true, "no answer"))
 				moved = w.follow(tx, o, moved)
-				again++
 			}
 		}
 		return nil
@@ -86,7 +85,6 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sweep leases: %w", err)
 	}
-	w.opt.Metrics.Requeued.WithLabelValues("lease").Add(float64(again))
 	w.opt.Metrics.Died.Add(float64(died))
 	w.settle(done.Changes)
 	for _, k := range need.Operations { // those that are gone from the record, too

@@ -123,7 +123,7 @@ func (t *tx) byOperation(q commandQuery, members bool) ([]commandRow, error) {
 }
 
 // recentCommands is among how many commands there will be enough of a group, as a rule.
-const recentCommands = 1000
+const recentCommands = 3000
 
 // commandsOfGroup looks among the newest commands first: there will be enough of a group that is large or asked often. For
 // another one it looks at what its members did.

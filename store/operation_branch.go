@@ -21,7 +21,7 @@ var (
 
 func anything(*where) {}
 
-func stillOpen(w *where) { w.and(`open AND outcome IS NULL`) }
+func stillOpen(w *where) { w.and(`open`) }
 
 func endedAs(s command.State) branch {
 	return func(w *where) { w.and(`outcome = '` + string(s) + `'`) }
@@ -29,7 +29,7 @@ func endedAs(s command.State) branch {
 
 // stateBranches are the parts of a list that its state leaves. From its deadline on an open operation is an expired one.
 func (t *tx) stateBranches(tenant fleet.Tenant, f command.OperationFilter, now time.Time) (branches []branch, err error) {
-	past, future := `open AND outcome IS NULL AND expires_at <= %s`, `open AND outcome IS NULL AND expires_at > %s`
+	past, future := `open AND expires_at <= %s`, `open AND expires_at > %s`
 	switch {
 	case f.State == "" && f.CommandID != "":
 		return []branch{anything}, nil
@@ -72,21 +72,20 @@ func counted(s command.State) string {
 	return string(s)
 }
 
-// The commands that it is worth to look at one by one: so many at most, with so many operations.
+// What is open of commands is looked up command by command when they are so many at most and have so many operations open.
 const (
-	fewCommands = 500
-	fewOfThem   = 5000
+	fewCommands = 1000
+	fewOpen     = 10_000
 )
 
-// ofCommands narrows a branch to the tenant's running commands that are such, where these have few operations; nil when
-// there is none. What moves is in no index, but the commands' counts and deadlines say where to look for it.
+// ofCommands narrows a branch to the tenant's running commands that are such, where these have little open; nil when there
+// is none. What moves is in no index, but the commands' counts and deadlines say where to look for it.
 func (t *tx) ofCommands(tenant fleet.Tenant, condition string, arg any) (branch, error) {
 	var found []struct {
-		ID    command.ID
-		Total int
+		Seq, Open int
 	}
 	err := t.list(&found, `
-		SELECT id, total
+		SELECT seq, total - succeeded - failed - expired - cancelled - dead AS open
 		FROM commands
 		WHERE tenant = $1 AND running AND `+condition+`
 		LIMIT $3`, string(tenant), arg, fewCommands+1)
@@ -96,13 +95,13 @@ func (t *tx) ofCommands(tenant fleet.Tenant, condition string, arg any) (branch,
 	if len(found) == 0 {
 		return nil, nil
 	}
-	ids, total := make([]command.ID, len(found)), 0
+	numbers, open := make([]int, len(found)), 0
 	for i, c := range found {
-		ids[i] = c.ID
-		total += c.Total
+		numbers[i] = c.Seq
+		open += c.Open
 	}
-	if len(found) > fewCommands || total > fewOfThem {
+	if len(found) > fewCommands || open > fewOpen {
 		return anything, nil
 	}
-	return func(w *where) { w.conditions = append(w.conditions, t.among("command_id", w.number(texts(t.dialect, ids)))) }, nil
+	return func(w *where) { w.conditions = append(w.conditions, t.amongInts("seq", w.number(ints(t.dialect, numbers)))) }, nil
 }

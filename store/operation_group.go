@@ -11,7 +11,7 @@ import (
 // The members of a group of up to fewMembers are asked one by one. Of a larger one there will be enough among what was made
 // recently, as a rule, and they are asked when there is not.
 const (
-	fewMembers  = 100
+	fewMembers  = 500
 	manyMembers = 1000
 	recently    = 6 * time.Hour
 )

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"meterline/command"
 	"meterline/meterread"
@@ -94,6 +95,11 @@ const queueOrder = `priority DESC, seq, device_id`
 func (t *tx) heads(ask []head) ([][]command.Key, error) {
 	rows := make([][]command.Key, len(ask))
 	if !t.postgres {
+		// SQLite's own clock knows milliseconds; an operation may be younger than that.
+		now, err := t.now()
+		if err != nil {
+			return nil, err
+		}
 		for i, h := range ask {
 			err := t.each(func(row scanner) error {
 				var k command.Key
@@ -104,10 +110,10 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 				SELECT command_id, device_id
 				FROM operations
 				WHERE open AND partition = $1 AND endpoint_id = $2 AND priority >= $3
-					AND state = 'queued' AND next_at <= `+t.clock(0)+` AND expires_at > `+t.clock(2)+`
+					AND state = 'queued' AND next_at <= $6 AND expires_at > $7
 					AND NOT (`+t.among("device_id", 4)+`) AND `+t.inTurn()+`
 				ORDER BY `+queueOrder+`
-				LIMIT $5`, h.Partition, string(h.Endpoint), h.MinPriority, texts(t.dialect, h.busy), h.room)
+				LIMIT $5`, h.Partition, string(h.Endpoint), h.MinPriority, texts(t.dialect, h.busy), h.room, timeText(now), timeText(now.Add(2*time.Second)))
 			if err != nil {
 				return nil, err
 			}

@@ -129,6 +129,7 @@ func TestRedisIsDurable(t *testing.T) {
 
 func TestRedisURLIsADatabaseOfItsOwn(t *testing.T) {
 	t.Parallel()
+	_ = testkit.Redis(t) // without it all of this is skipped, not only the part below
 	parse := func(u string) *redis.Options {
 		o, err := redis.ParseURL(u)
 		if err != nil {

@@ -31,10 +31,20 @@ func both(t *testing.T, limit int, test func(t *testing.T, log command.Log)) {
 		run(t, log)
 		test(t, log)
 	})
+	t.Run("two as one", func(t *testing.T) {
+		t.Parallel()
+		first := uplink.NewRedis(client(t, testkit.RedisURL(t)), uplink.Options{Limit: limit, TrimEvery: 10 * time.Millisecond})
+		second := uplink.NewRedis(client(t, testkit.RedisURL(t)), uplink.Options{Limit: limit, TrimEvery: 10 * time.Millisecond})
+		run(t, first)
+		run(t, second)
+		log := uplink.NewBoth(first, second, 0)
+		run(t, log)
+		test(t, log)
+	})
 }
 
 // run runs the log until the test ends.
-func run(t *testing.T, log *uplink.Redis) {
+func run(t *testing.T, log interface{ Run(context.Context) error }) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -52,6 +52,7 @@ var builtPrograms bool
 type estate struct {
 	*house
 	bin      string
+	uplink   string // which log the gateway appends to; backends need not be told
 	env      []string
 	db       *sql.DB
 	redis    *redis.Client
@@ -70,8 +71,8 @@ func newEstate(t *testing.T, uplink string) *estate {
 		t.Fatal(err)
 	}
 	e := &estate{
-		bin: bin, mqttPort: freePort(t), httpPort: freePort(t),
-		env: append(os.Environ(), "METERLINE_DATABASE_URL="+url, "METERLINE_REDIS_URL=redis://"+server.Addr+"/0", "METERLINE_UPLINK="+uplink),
+		bin: bin, uplink: uplink, mqttPort: freePort(t), httpPort: freePort(t),
+		env: append(os.Environ(), "METERLINE_DATABASE_URL="+url, "METERLINE_REDIS_URL=redis://"+server.Addr+"/0"),
 	}
 	e.house = &house{&standalone{http: "http://127.0.0.1:" + e.httpPort, mqtt: "127.0.0.1:" + e.mqttPort}, t}
 	if e.db, err = sql.Open("postgres", url); err != nil {
@@ -130,7 +131,7 @@ func kill(c *exec.Cmd) {
 
 func (e *estate) startGateway() {
 	e.t.Helper()
-	e.gateway = e.start("gateway", "--id", "g1", "--mqtt", e.mqtt, "--http", "127.0.0.1:0")
+	e.gateway = e.start("gateway", "--id", "g1", "--mqtt", e.mqtt, "--http", "127.0.0.1:0", "--uplink", e.uplink)
 	testkit.Eventually(e.t, 20*time.Second, func() bool {
 		c, err := net.Dial("tcp", e.mqtt)
 		if err != nil {

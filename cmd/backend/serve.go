@@ -58,7 +58,7 @@ func (c *serveCmd) Run(p *program) error {
 	}
 	stack.Close("redis", client.Close)
 	metrics := launch.Metrics()
-	log, err := c.Uplink.Open(p.ctx, stack, db, client, logger, metrics)
+	log, err := c.Uplink.Read(p.ctx, stack, db, client, logger, metrics)
 	if err != nil {
 		stack.Unwind()
 		return err

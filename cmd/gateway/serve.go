@@ -31,7 +31,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	}
 	stack.Close("redis", client.Close)
 	metrics := launch.Metrics()
-	log, err := c.Uplink.Open(ctx, stack, db, client, logger, metrics)
+	log, err := c.Uplink.Append(ctx, stack, db, client, logger, metrics)
 	if err != nil {
 		return err
 	}

@@ -14,11 +14,11 @@ import (
 	"meterline/uplink"
 )
 
-// Uplink are the flags of where the live state and the uplink log are. Gateways and backends must be given the same.
+// Uplink are the flags of where the live state and the uplink log are.
 type Uplink struct {
 	RedisURL        string `name:"redis-url" default:"redis://127.0.0.1:6379/0" placeholder:"URL" help:"Redis for the live state."`
 	UplinkRedisURL  string `name:"uplink-redis-url" placeholder:"URL" help:"Redis for the uplink log; default: the same."`
-	UplinkIn        string `name:"uplink" default:"redis" enum:"redis,store" help:"Where the uplink log is: redis or store (a table in PostgreSQL)."`
+	UplinkIn        string `name:"uplink" default:"redis" enum:"redis,store" help:"Which uplink log is appended to: redis or store (a table in PostgreSQL). Backends read both; they append only dead letters that are replayed."`
 	AllowWeakUplink bool   `name:"allow-weak-uplink" help:"Start although the Redis of the uplink log can lose what it acknowledged."`
 }
 
@@ -31,13 +31,52 @@ func (u Uplink) Validate() error {
 	return err
 }
 
-// Open opens the uplink log and puts on the stack what it needs. client is that of the live state.
-func (u Uplink) Open(ctx context.Context, stack *Stack, db *store.DB, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (command.Log, error) {
+// Append opens the uplink log that a gateway appends to. client is that of the live state.
+func (u Uplink) Append(ctx context.Context, stack *Stack, db *store.DB, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (command.Log, error) {
 	if u.UplinkIn == "store" {
-		log := db.UplinkLog(store.UplinkLogOptions{Logger: logger, Registerer: registerer})
-		stack.Go("uplink log", log.Run)
-		return log, nil
+		return u.table(stack, db, logger, registerer), nil
 	}
+	log, err := u.streams(ctx, stack, client, logger, registerer)
+	if err != nil {
+		return nil, err
+	}
+	if err := log.CheckDurability(ctx); err != nil {
+		if !u.AllowWeakUplink {
+			return nil, fmt.Errorf("%w (--allow-weak-uplink starts all the same)", err)
+		}
+		logger.Warn("the uplink log is weak", "error", err)
+	}
+	return log, nil
+}
+
+// Read opens both uplink logs, whichever gateways append to: what lay in a log that nobody reads would wait for ever.
+func (u Uplink) Read(ctx context.Context, stack *Stack, db *store.DB, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (command.Log, error) {
+	// Their metrics have the same names: those of the log that is appended to are shown.
+	ofStreams, ofTable := registerer, prometheus.Registerer(nil)
+	if u.UplinkIn == "store" {
+		ofStreams, ofTable = nil, registerer
+	}
+	streams, err := u.streams(ctx, stack, client, logger, ofStreams)
+	if err != nil {
+		return nil, err
+	}
+	table := u.table(stack, db, logger, ofTable)
+	first, second := command.Log(streams), command.Log(table)
+	if u.UplinkIn == "store" {
+		first, second = second, first
+	}
+	both := uplink.NewBoth(first, second, uplink.Quiet)
+	stack.Go("uplink logs", both.Run)
+	return both, nil
+}
+
+func (u Uplink) table(stack *Stack, db *store.DB, logger *slog.Logger, registerer prometheus.Registerer) *store.UplinkLog {
+	log := db.UplinkLog(store.UplinkLogOptions{Logger: logger, Registerer: registerer})
+	stack.Go("uplink log in the store", log.Run)
+	return log
+}
+
+func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (*uplink.Redis, error) {
 	if u.UplinkRedisURL != "" {
 		var err error
 		if client, err = Redis(ctx, u.UplinkRedisURL); err != nil {
@@ -46,12 +85,6 @@ func (u Uplink) Open(ctx context.Context, stack *Stack, db *store.DB, client red
 		stack.Close("redis of the uplink log", client.Close)
 	}
 	log := uplink.NewRedis(client, uplink.Options{Logger: logger, Registerer: registerer})
-	if err := log.CheckDurability(ctx); err != nil {
-		if !u.AllowWeakUplink {
-			return nil, fmt.Errorf("%w (--allow-weak-uplink starts all the same)", err)
-		}
-		logger.Warn("the uplink log is weak", "error", err)
-	}
-	stack.Go("uplink log", log.Run)
+	stack.Go("uplink log in redis", log.Run)
 	return log, nil
 }

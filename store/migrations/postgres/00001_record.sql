@@ -180,17 +180,20 @@ CREATE TABLE operations (
         autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
 -- The queues: what waits for an endpoint, in the order in which it is sent.
 CREATE INDEX operations_queue ON operations (partition, endpoint_id, priority DESC, seq, device_id) WHERE open;
--- The operations centre: newest first, of all, of a device, of an endpoint. What is open and what has ended are apart, the
--- latter by its outcome, so that each operation is in one of the two, and a list without a state merges them. state itself
--- must not be indexed: outcome is, and it is written once. What is open of an endpoint is in its queue. Most operations read
--- meters: only of the other kinds there is an index.
+-- The operations centre: newest first, of all, of a device, of an endpoint, of a code. What is open and what has ended are
+-- apart, the latter by its outcome, so that each operation is in one of the two, and a list without a state merges them.
+-- state itself must not be indexed: outcome is, and it is written once. What is open of an endpoint is in its queue; what
+-- is in a state that moves is found by its command, which counts it. Most operations read meters: the kind is indexed of
+-- the others only.
 CREATE INDEX operations_open ON operations (tenant, created_at, seq, device_id) WHERE open;
+CREATE INDEX operations_open_command ON operations (seq, device_id) WHERE open;
+CREATE INDEX operations_open_device ON operations (tenant, device_id, created_at, seq) WHERE open;
+CREATE INDEX operations_open_kind ON operations (tenant, kind, created_at, seq, device_id) WHERE open AND kind <> 'meter.read';
 CREATE INDEX operations_ended ON operations (tenant, outcome, created_at, seq, device_id) WHERE outcome IS NOT NULL;
-CREATE INDEX operations_device_open ON operations (tenant, device_id, created_at, seq) WHERE open;
-CREATE INDEX operations_device_ended ON operations (tenant, device_id, outcome, created_at, seq) WHERE outcome IS NOT NULL;
-CREATE INDEX operations_endpoint ON operations (tenant, endpoint_id, outcome, created_at, seq, device_id) WHERE outcome IS NOT NULL;
-CREATE INDEX operations_error ON operations (tenant, error_code, outcome, created_at, seq, device_id) WHERE error_code IS NOT NULL;
-CREATE INDEX operations_kind ON operations (tenant, kind, outcome, created_at, seq, device_id) WHERE kind <> 'meter.read';
+CREATE INDEX operations_ended_device ON operations (tenant, device_id, outcome, created_at, seq) WHERE outcome IS NOT NULL;
+CREATE INDEX operations_ended_endpoint ON operations (tenant, endpoint_id, outcome, created_at, seq, device_id) WHERE outcome IS NOT NULL;
+CREATE INDEX operations_ended_code ON operations (tenant, error_code, outcome, created_at, seq, device_id) WHERE error_code IS NOT NULL;
+CREATE INDEX operations_ended_kind ON operations (tenant, kind, outcome, created_at, seq, device_id) WHERE outcome IS NOT NULL AND kind <> 'meter.read';
 
 CREATE TABLE readings (
     device_id   text COLLATE "C" NOT NULL,
