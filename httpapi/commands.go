@@ -27,7 +27,10 @@ func (a *API) addCommands() {
 			"`meter.relay` needs scope commands:control too.",
 		scopes: writeCommands, body: command.Request{}, wait: maxWait, errors: []int{http.StatusConflict}}, a.issue)
 	add(a, route{method: http.MethodGet, path: "/v1/commands", id: "listCommands", tag: "commands",
-		summary: "List commands, newest first", scopes: readCommands}, a.listCommands)
+		summary: "List commands, newest first",
+		text: "`device_id`, `endpoint_id`, `group`, `code` and those of `state` that are an operation's narrow the list to commands " +
+			"with an operation that is all of that. From its deadline on, what is open is expired.",
+		scopes: readCommands}, a.listCommands)
 	add(a, route{method: http.MethodGet, path: "/v1/commands/{id}", id: "getCommand", tag: "commands",
 		summary: "Show a command with up to 1000 of its operations",
 		text:    "With `wait` it answers as soon as the command has ended, or as it is after so many seconds.",
@@ -195,20 +198,65 @@ func (a *API) cancel(ctx context.Context, by fleet.Token, in *OfCommand) (*comma
 	return &commandOut{showCommand(v)}, nil
 }
 
-func (a *API) listCommands(ctx context.Context, by fleet.Token, in *struct {
+// commandsIn is the query of a list of commands.
+type commandsIn struct {
 	Paged
 	Period
-	Kind   command.Kind   `query:"kind" enum:"meter.read,meter.time_sync,meter.relay,device.ping"`
-	Status command.Status `query:"status" enum:"running,succeeded,cancelled,expired,failed,partial"`
-	State  command.Status `query:"state" enum:"running,succeeded,cancelled,expired,failed,partial" doc:"the same as status"`
-}) (*listOut[command.View], error) {
+	OperationFilter
+	CommandID string         `query:"command_id"`
+	Kind      command.Kind   `query:"kind" enum:"meter.read,meter.time_sync,meter.relay,device.ping"`
+	Status    command.Status `query:"status" enum:"running,succeeded,cancelled,expired,failed,partial" doc:"of the command as a whole"`
+	State     string         `query:"state" enum:"running,succeeded,cancelled,expired,failed,partial,queued,sent,delivered,accepted,dead" doc:"running, succeeded, cancelled, expired, failed and partial: the same as status; queued, sent, delivered, accepted and dead: commands with an operation in this state"`
+}
+
+// OperationFilter is what lists of operations, and of commands by their operations, can be narrowed to.
+type OperationFilter struct {
+	DeviceID   meterread.DeviceID `query:"device_id"`
+	EndpointID meterread.DeviceID `query:"endpoint_id" doc:"the MQTT client that speaks for the device: itself or its IPC"`
+	Group      string             `query:"group" doc:"devices that are in it now"`
+	Code       string             `query:"code" doc:"of the error"`
+}
+
+// filter is the query as the record takes it.
+func (in *commandsIn) filter() (command.CommandFilter, error) {
+	f := command.CommandFilter{Kind: in.Kind, Status: in.Status, DeviceID: in.DeviceID, EndpointID: in.EndpointID, Group: in.Group,
+		Code: in.Code, From: in.From, To: in.To}
 	if err := in.check(); err != nil {
+		return f, err
+	}
+	id, err := commandInQuery(in.CommandID)
+	if err != nil {
+		return f, err
+	}
+	f.ID = id
+	switch s := command.State(in.State); {
+	case s.Open() || s == command.Dead:
+		f.State = s
+	case in.State != "" && in.Status != "" && string(in.Status) != in.State:
+		return f, invalid(complaint("?state", "must not say something else than status"))
+	case in.State != "":
+		f.Status = command.Status(in.State)
+	}
+	return f, nil
+}
+
+// commandInQuery reads the id of a command that a list is narrowed to; "" is none.
+func commandInQuery(s string) (command.ID, error) {
+	if s == "" {
+		return "", nil
+	}
+	id, err := OfCommand{s}.parse()
+	if err != nil {
+		return "", invalid(complaint("?command_id", "is not the id of a command"))
+	}
+	return id, nil
+}
+
+func (a *API) listCommands(ctx context.Context, by fleet.Token, in *commandsIn) (*listOut[command.View], error) {
+	f, err := in.filter()
+	if err != nil {
 		return nil, err
 	}
-	if in.Status == "" {
-		in.Status = in.State
-	}
-	f := command.CommandFilter{Kind: in.Kind, Status: in.Status, From: in.From, To: in.To}
 	found, err := a.commands.Commands(ctx, by, f, in.of())
 	if err != nil {
 		return nil, err

@@ -201,6 +201,9 @@ func TestFiltersReachTheRecord(t *testing.T) {
 	for path, want := range map[string]any{
 		"/v1/commands?kind=meter.read&status=partial" + span: command.CommandFilter{Kind: command.MeterRead, Status: command.StatusPartial, From: from, To: to},
 		"/v1/commands?state=failed" + span:                   command.CommandFilter{Status: command.StatusFailed, From: from, To: to},
+		"/v1/commands?state=running&status=running" + span:   command.CommandFilter{Status: command.StatusRunning, From: from, To: to},
+		"/v1/commands?state=dead&status=partial&device_id=d&endpoint_id=e&group=g&kind=device.ping&code=BUSY&command_id=" + string(theCommand) + span: command.CommandFilter{
+			State: command.Dead, Status: command.StatusPartial, DeviceID: "d", EndpointID: "e", Group: "g", Kind: command.DevicePing, ID: theCommand, Code: "BUSY", From: from, To: to},
 		"/v1/operations?device_id=d&endpoint_id=e&group=g&state=dead&kind=device.ping&code=BUSY&command_id=" + string(theCommand) + span: command.OperationFilter{
 			DeviceID: "d", EndpointID: "e", Group: "g", State: command.Dead, Kind: command.DevicePing, CommandID: theCommand, Code: "BUSY", From: from, To: to},
 		commandURL + "/operations?state=queued&limit=7&cursor=0": command.OperationFilter{CommandID: theCommand, State: command.Queued},

@@ -29,26 +29,20 @@ func (a *API) addOperations() {
 func (a *API) listOperations(ctx context.Context, by fleet.Token, in *struct {
 	Paged
 	Period
-	DeviceID   meterread.DeviceID `query:"device_id"`
-	EndpointID meterread.DeviceID `query:"endpoint_id"`
-	Group      string             `query:"group"`
-	State      command.State      `query:"state" enum:"queued,sent,delivered,accepted,succeeded,failed,expired,cancelled,dead"`
-	Kind       command.Kind       `query:"kind" enum:"meter.read,meter.time_sync,meter.relay,device.ping"`
-	CommandID  string             `query:"command_id"`
-	Code       string             `query:"code" doc:"of the error"`
+	OperationFilter
+	CommandID string        `query:"command_id" doc:"in order of devices then"`
+	Kind      command.Kind  `query:"kind" enum:"meter.read,meter.time_sync,meter.relay,device.ping"`
+	State     command.State `query:"state" enum:"queued,sent,delivered,accepted,succeeded,failed,expired,cancelled,dead"`
 }) (*listOut[command.OperationView], error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	f := command.OperationFilter{DeviceID: in.DeviceID, EndpointID: in.EndpointID, Group: in.Group, State: in.State,
-		Kind: in.Kind, Code: in.Code, From: in.From, To: in.To}
-	if in.CommandID != "" {
-		id, err := OfCommand{in.CommandID}.parse()
-		if err != nil {
-			return nil, invalid(complaint("?command_id", "is not the id of a command"))
-		}
-		f.CommandID = id
+	id, err := commandInQuery(in.CommandID)
+	if err != nil {
+		return nil, err
 	}
+	f := command.OperationFilter{DeviceID: in.DeviceID, EndpointID: in.EndpointID, Group: in.Group, State: in.State,
+		Kind: in.Kind, CommandID: id, Code: in.Code, From: in.From, To: in.To}
 	found, err := a.commands.Operations(ctx, by, f, in.of())
 	if err != nil {
 		return nil, err

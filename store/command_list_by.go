@@ -75,11 +75,12 @@ func (t *tx) narrowOperation(w *where, q commandQuery) (possible bool, err error
 		either = append(either, "("+strings.Join(append(w.conditions, "TRUE"), " AND ")+")")
 	}
 	w.conditions = nil
-	o.narrow(w, t.DB)
+	o.filter.Kind, o.filter.CommandID = "", "" // as its command
+	o.narrowOwn(w, t.DB)
 	if q.filter.State != "" {
 		w.conditions = append(w.conditions, "("+strings.Join(either, " OR ")+")")
 	}
-	w.conditions = append(outer, `EXISTS (SELECT 1 FROM operations `+w.sql()+` AND operations.command_id = commands.id)`)
+	w.conditions = append(outer, `EXISTS (SELECT 1 FROM operations `+w.sql()+` AND command_id = commands.id)`)
 	return true, nil
 }
 

@@ -132,7 +132,7 @@ func (t *tx) openOf(now time.Time, tenant fleet.Tenant, ids []fleet.DeviceID, pa
 			AND (command_id, device_id) IN (
 				SELECT command_id, device_id FROM operations WHERE open AND tenant = $1 AND `+t.among("device_id", 2)+`
 				UNION
-				SELECT command_id, device_id FROM operations WHERE open AND `+t.among("endpoint_id", 2)+` AND `+t.amongInts("partition", 3)+`)
+				SELECT command_id, device_id FROM operations WHERE outcome IS NULL AND `+t.among("endpoint_id", 2)+` AND `+t.amongInts("partition", 3)+`)
 		ORDER BY command_id, device_id`+t.lock("FOR NO KEY UPDATE"), string(tenant), texts(t.dialect, ids), ints(t.dialect, parts), timeText(now))
 	if err != nil {
 		return nil, fmt.Errorf("look for open operations: %w", err)

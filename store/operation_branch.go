@@ -21,7 +21,8 @@ var (
 
 func anything(*where) {}
 
-func stillOpen(w *where) { w.and(`open`) }
+// stillOpen says it in both ways: a queue's index is of what has no outcome.
+func stillOpen(w *where) { w.and(`open AND outcome IS NULL`) }
 
 func endedAs(s command.State) branch {
 	return func(w *where) { w.and(`outcome = '` + string(s) + `'`) }
@@ -29,7 +30,7 @@ func endedAs(s command.State) branch {
 
 // stateBranches are the parts of a list that its state leaves. From its deadline on an open operation is an expired one.
 func (t *tx) stateBranches(tenant fleet.Tenant, f command.OperationFilter, now time.Time) (branches []branch, err error) {
-	past, future := `open AND expires_at <= %s`, `open AND expires_at > %s`
+	past, future := `open AND outcome IS NULL AND expires_at <= %s`, `open AND outcome IS NULL AND expires_at > %s`
 	switch {
 	case f.State == "" && f.CommandID != "":
 		return []branch{anything}, nil
@@ -103,5 +104,7 @@ func (t *tx) ofCommands(tenant fleet.Tenant, condition string, arg any) (branch,
 	if len(found) > fewCommands || open > fewOpen {
 		return anything, nil
 	}
-	return func(w *where) { w.conditions = append(w.conditions, t.amongInts("seq", w.number(ints(t.dialect, numbers)))) }, nil
+	return func(w *where) {
+		w.conditions = append(w.conditions, t.amongInts("seq", w.number(ints(t.dialect, numbers))))
+	}, nil
 }

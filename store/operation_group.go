@@ -13,7 +13,7 @@ import (
 const (
 	fewMembers  = 500
 	manyMembers = 1000
-	recently    = 6 * time.Hour
+	recently    = 24 * time.Hour
 )
 
 // findInGroup reads the list of a group. Neither way of doing that is good for all groups: going through what there is

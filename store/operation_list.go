@@ -109,7 +109,8 @@ func merge(parts []string) string {
 
 // narrow adds the conditions that all branches of a list share.
 func (q operationQuery) narrow(w *where, db *DB) {
-	q.narrowApart(w, db)
+	w.and("tenant = %s", string(q.tenant))
+	q.narrowOwn(w, db)
 	switch {
 	case q.from != nil && q.filter.CommandID != "":
 		w.and("device_id > %s", q.from.ID)
@@ -118,10 +119,9 @@ func (q operationQuery) narrow(w *where, db *DB) {
 	}
 }
 
-// narrowApart is narrow without the cursor.
-func (q operationQuery) narrowApart(w *where, db *DB) {
+// narrowOwn is narrow without the cursor, where all operations are known to be the tenant's.
+func (q operationQuery) narrowOwn(w *where, db *DB) {
 	f := q.filter
-	w.and("tenant = %s", string(q.tenant))
 	if f.DeviceID != "" {
 		w.and("device_id = %s", string(f.DeviceID))
 	}

@@ -109,7 +109,7 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 			}, `
 				SELECT command_id, device_id
 				FROM operations
-				WHERE open AND partition = $1 AND endpoint_id = $2 AND priority >= $3
+				WHERE outcome IS NULL AND partition = $1 AND endpoint_id = $2 AND priority >= $3
 					AND state = 'queued' AND next_at <= $6 AND expires_at > $7
 					AND NOT (`+t.among("device_id", 4)+`) AND `+t.inTurn()+`
 				ORDER BY `+queueOrder+`
@@ -136,7 +136,7 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 		CROSS JOIN LATERAL (
 			SELECT command_id, device_id, priority, seq
 			FROM operations
-			WHERE open AND partition = v_partition AND endpoint_id = v_endpoint AND priority >= v_priority
+			WHERE outcome IS NULL AND partition = v_partition AND endpoint_id = v_endpoint AND priority >= v_priority
 				AND state = 'queued' AND next_at <= `+t.clock(0)+` AND expires_at > `+t.clock(2)+`
 				AND device_id <> ALL (v_busy::text[]) AND `+t.inTurn()+`
 			ORDER BY `+queueOrder+`

@@ -25,7 +25,7 @@ func (db *DB) Recover(ctx context.Context, partitions []int) (command.Recovered,
 		if r.InFlight, err = t.operations(`
 			SELECT `+operationColumns("")+`
 			FROM operations
-			WHERE open AND `+t.amongInts("partition", 1)+` AND state <> 'queued'
+			WHERE outcome IS NULL AND `+t.amongInts("partition", 1)+` AND state <> 'queued'
 			ORDER BY command_id, device_id`, list); err != nil {
 			return fmt.Errorf("what is in flight: %w", err)
 		}
@@ -61,7 +61,7 @@ func (t *tx) recoverEndpoints(r *command.Recovered, partitions string, now time.
 	}, `
 		SELECT endpoint_id, min(CASE WHEN state = 'queued' AND next_at > $2 THEN next_at END)
 		FROM operations
-		WHERE open AND `+t.amongInts("partition", 1)+`
+		WHERE outcome IS NULL AND `+t.amongInts("partition", 1)+`
 		GROUP BY partition, endpoint_id
 		ORDER BY partition, endpoint_id`, partitions, at(now))
 	if err != nil {

@@ -179,7 +179,9 @@ CREATE TABLE operations (
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1,
         autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
 -- The queues: what waits for an endpoint, in the order in which it is sent.
-CREATE INDEX operations_queue ON operations (partition, endpoint_id, priority DESC, seq, device_id) WHERE open;
+-- It alone says what is open in these words: a query for a queue that does the same cannot be led to another index of what is
+-- open, however few rows the planner believes there are.
+CREATE INDEX operations_queue ON operations (partition, endpoint_id, priority DESC, seq, device_id) WHERE outcome IS NULL;
 -- The operations centre: newest first, of all, of a device, of an endpoint, of a code. What is open and what has ended are
 -- apart, the latter by its outcome, so that each operation is in one of the two, and a list without a state merges them.
 -- state itself must not be indexed: outcome is, and it is written once. What is open of an endpoint is in its queue; what
