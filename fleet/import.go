@@ -38,8 +38,8 @@ type ImportReport struct {
 
 // Import creates the devices that are listed, or replaces what is known of those that exist; a secret is replaced only
 // by another. All or nothing: complaints (*Invalid, pointers "/line/column", up to 100 of them) leave everything as it
-// was. It reads r to the end while it writes and holds one batch at a time, so r may be as long as a million devices.
-// Errors of r are returned wrapped.
+// was. It reads r to the end, batch by batch, and only then writes: a slow r keeps nobody waiting, and it may be as
+// long as a million devices. Errors of r are returned wrapped.
 func (s *Service) Import(ctx context.Context, t Tenant, format ImportFormat, r io.Reader) (ImportReport, error) {
 	im := &importer{tenant: t, pepper: s.pepper, seed: maphash.MakeSeed(), seen: map[uint64]int{}}
 	switch format {

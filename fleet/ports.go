@@ -17,9 +17,11 @@ var (
 // Disabling, deleting or moving a device touches its open operations in the same transaction: disabled and deleted
 // devices' are cancelled, and what has not been sent follows a device that moved.
 type Registry interface {
-	// CreateDevice adds d; mac is nil for a Meter. ErrTaken, or ErrNotFound when its IPC is not one of its tenant's.
+	// CreateDevice adds d; mac is nil for a Meter. ErrTaken, ErrNotFound when its IPC is not one of its tenant's, or
+	// *UnknownGroup.
 	CreateDevice(ctx context.Context, d Device, mac []byte) (Device, error)
-	// UpdateDevice writes d over the device with its id. touched lists the commands of which operations ended or moved by it.
+	// UpdateDevice writes d over the device with its id; *UnknownGroup. touched lists the commands of which operations ended
+	// or moved by it.
 	UpdateDevice(ctx context.Context, d Device) (updated Device, touched []string, err error)
 	// DeleteDevice removes the device; ErrInUse for an IPC with meters.
 	DeleteDevice(ctx context.Context, t Tenant, id DeviceID) (touched []string, err error)
@@ -27,8 +29,8 @@ type Registry interface {
 	Device(ctx context.Context, t Tenant, id DeviceID) (Device, error)
 	Devices(ctx context.Context, t Tenant, f DeviceFilter, after DeviceID, limit int) ([]Device, error)
 
-	// Import writes batches in one transaction: all or nothing. next returns the next batch, nil at the end, or an error,
-	// which rolls back and is returned as it is.
+	// Import asks next for all batches and then writes them in one transaction: all or nothing. next returns the next batch,
+	// nil at the end, or an error, which is returned as it is.
 	Import(ctx context.Context, t Tenant, next func() ([]ImportRow, error)) (Imported, error)
 
 	CreateGroup(ctx context.Context, t Tenant, g Group) (Group, error)

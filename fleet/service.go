@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -91,12 +92,28 @@ func (s *Service) CreateDevice(ctx context.Context, t Tenant, n NewDevice) (Devi
 		return Device{}, nil, &Invalid{Fields: []FieldError{{"/endpoint_id", notAnIPC}}}
 	}
 	if err != nil {
-		return Device{}, nil, fmt.Errorf("create device: %w", err)
+		return Device{}, nil, fmt.Errorf("create device: %w", d.pointOut(err))
 	}
 	return made, shown, nil
 }
 
-const notAnIPC = "must be an IPC of the same tenant"
+const (
+	notAnIPC    = "must be an IPC of the same tenant"
+	noSuchGroup = "there is no such group"
+)
+
+// pointOut makes *Invalid of an *UnknownGroup, that of a group which was deleted after checkPlace had seen it.
+func (d Device) pointOut(err error) error {
+	unknown, ok := errors.AsType[*UnknownGroup](err)
+	if !ok {
+		return err
+	}
+	i := slices.Index(d.Groups, unknown.Name)
+	if i < 0 {
+		return err
+	}
+	return &Invalid{Fields: []FieldError{{fmt.Sprintf("/groups/%d", i), noSuchGroup}}}
+}
 
 // checkPlace complains about an endpoint that is no IPC and about groups that do not exist.
 func (s *Service) checkPlace(ctx context.Context, d Device, wrong *Invalid) error {
@@ -113,7 +130,7 @@ func (s *Service) checkPlace(ctx context.Context, d Device, wrong *Invalid) erro
 		_, err := s.registry.Group(ctx, d.Tenant, name)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			wrong.Add(fmt.Sprintf("/groups/%d", i), "there is no such group")
+			wrong.Add(fmt.Sprintf("/groups/%d", i), noSuchGroup)
 		case err != nil:
 			return err
 		}
@@ -132,29 +149,50 @@ type DevicePatch struct {
 	Enabled    *bool
 }
 
+// patchTries is how often a patch is made when groups that it does not speak of are deleted at the same time.
+const patchTries = 3
+
 // PatchDevice changes a device. Disabling it cancels its open operations; moving it takes along what has not been sent.
 func (s *Service) PatchDevice(ctx context.Context, t Tenant, id DeviceID, p DevicePatch) (Device, error) {
-	d, err := s.registry.Device(ctx, t, id)
+	var updated Device
+	var touched []string
+	var err error
+	for range patchTries {
+		updated, touched, err = s.patch(ctx, t, id, p)
+		if _, gone := errors.AsType[*UnknownGroup](err); !gone {
+			break
+		}
+	}
 	if err != nil {
 		return Device{}, fmt.Errorf("patch device: %w", err)
+	}
+	s.touch(ctx, touched)
+	return updated, nil
+}
+
+// patch is one try of PatchDevice. *UnknownGroup is the error of a group that the device was in and that has been deleted
+// since.
+func (s *Service) patch(ctx context.Context, t Tenant, id DeviceID, p DevicePatch) (Device, []string, error) {
+	d, err := s.registry.Device(ctx, t, id)
+	if err != nil {
+		return Device{}, nil, err
 	}
 	d = p.apply(d).withDefaults()
 	wrong := &Invalid{}
 	d.check(wrong)
 	if len(wrong.Fields) == 0 && (p.EndpointID != nil || p.Groups != nil) {
 		if err := s.checkPlace(ctx, d, wrong); err != nil {
-			return Device{}, fmt.Errorf("patch device: %w", err)
+			return Device{}, nil, err
 		}
 	}
 	if err := wrong.OrNil(); err != nil {
-		return Device{}, err
+		return Device{}, nil, err
 	}
 	updated, touched, err := s.registry.UpdateDevice(ctx, d)
-	if err != nil {
-		return Device{}, fmt.Errorf("patch device: %w", err)
+	if p.Groups != nil {
+		err = d.pointOut(err)
 	}
-	s.touch(ctx, touched)
-	return updated, nil
+	return updated, touched, err
 }
 
 // touch tells of commands that a change of a device moved; the caller's request may be over by then.

@@ -87,6 +87,7 @@ func (l *link) run(ctx context.Context) {
 	defer l.stop()
 	pause := firstPause
 	var told time.Time
+	again := false // it failed the last time, too
 	for ctx.Err() == nil {
 		began := time.Now()
 		g := l.target()
@@ -95,12 +96,14 @@ func (l *link) run(ctx context.Context) {
 			return
 		}
 		if time.Since(began) > lastPause {
-			pause = firstPause // it was a good one
+			pause, again = firstPause, false // it was a good one
 		}
-		if time.Since(told) > tellEvery {
+		// That a connection is lost is no trouble when the next one stands at once, or when everything is being ended.
+		if again && time.Since(told) > tellEvery {
 			told = time.Now()
 			l.opt.Logger.Warn("no connection to a gateway", "gateway", g.ID, "address", g.Address, "error", err)
 		}
+		again = true
 		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-ctx.Done():

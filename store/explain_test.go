@@ -2,45 +2,59 @@ package store
 
 import (
 	"context"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
 )
 
-// explaining is a runner that, where a query reads operations, asks PostgreSQL how it would go about it, with the settings
-// of a fresh server, and complains about reading more than an index range; then it ends with errExplained.
+// explaining is a runner that also has PostgreSQL tell how it answers each query: it adds up the pages that are looked at,
+// and complains about tables that are read as a whole.
 type explaining struct {
 	runner
-	t *testing.T
+	t     testing.TB
+	pages *int
+	plans *[]string
 }
 
 func (e explaining) QueryxContext(ctx context.Context, text string, args ...any) (*sqlx.Rows, error) {
-	if !strings.Contains(text, "FROM operations") {
-		return e.runner.QueryxContext(ctx, text, args...)
-	}
-	c, err := e.runner.(*sqlx.DB).Connx(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if _, err := c.ExecContext(ctx, `RESET ALL`); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
-		if _, err := c.ExecContext(ctx, `SET `+name+` = on`); err != nil {
-			return nil, err
-		}
-		defer func() { _, _ = c.ExecContext(ctx, `SET `+name+` = off`) }()
-	}
 	var lines []string
-	if err := c.SelectContext(ctx, &lines, `EXPLAIN (ANALYZE, BUFFERS) `+text, args...); err != nil {
+	if err := sqlx.SelectContext(ctx, e.runner, &lines, `EXPLAIN (ANALYZE, BUFFERS) `+text, args...); err != nil {
 		return nil, err
 	}
 	plan := strings.Join(lines, "\n")
-	e.t.Log(plan)
-	if strings.Contains(plan, "Seq Scan on operations") {
-		e.t.Errorf("reads the whole table:\n%s", plan)
+	*e.plans = append(*e.plans, plan)
+	*e.pages += pagesOf(plan)
+	for _, table := range []string{"operations", "commands"} {
+		if strings.Contains(plan, "Seq Scan on "+table) {
+			e.t.Errorf("reads all %s:\n%s", table, plan)
+		}
 	}
-	return nil, errExplained
+	return e.runner.QueryxContext(ctx, text, args...)
+}
+
+var buffers = regexp.MustCompile(`Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?`)
+
+// pagesOf is how many pages a plan looked at: its first node counts those below it too.
+func pagesOf(plan string) int {
+	n := 0
+	if m := buffers.FindStringSubmatch(plan); m != nil {
+		for _, digits := range m[1:] {
+			k, _ := strconv.Atoi(digits) // "" is none
+			n += k
+		}
+	}
+	return n
+}
+
+// explained runs a search that is explained.
+func (f fixture) explained(search func(*tx) error) (pages int, plans []string) {
+	f.Helper()
+	check(f, f.search(f.ctx, func(x *tx) error {
+		x.run = explaining{x.run, f.TB, &pages, &plans}
+		return search(x)
+	}))
+	return pages, plans
 }

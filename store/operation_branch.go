@@ -22,6 +22,7 @@ var (
 func anything(*where) {}
 
 // stillOpen says it in both ways: a queue's index is of what has no outcome.
+// stillOpen says it in the words of all indexes of what is open, operations_queue included.
 func stillOpen(w *where) { w.and(`open AND outcome IS NULL`) }
 
 func endedAs(s command.State) branch {
