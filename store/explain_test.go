@@ -58,3 +58,9 @@ func (f fixture) explained(search func(*tx) error) (pages int, plans []string) {
 	}))
 	return pages, plans
 }
+
+// exec1 runs a statement that is not worth a transaction of its own.
+func (f fixture) exec1(text string) error {
+	_, err := f.writes.pool.ExecContext(f.ctx, text)
+	return err
+}

@@ -16,8 +16,6 @@ type history struct {
 	devices  int // a multiple of 50, which is how many meters an IPC has
 }
 
-func (h history) operations() int { return h.commands / 100 * (99 + largeCommand) }
-
 // What a history is made of.
 const (
 	largeCommand = 401 // devices of one command in a hundred
@@ -84,11 +82,11 @@ const rememberedGroups = `
 		UNION ALL SELECT 'house' WHERE n BETWEEN 2000 AND 2019
 		UNION ALL SELECT 'dormant' WHERE n >= {devices} * 8 / 10 - 500) AS g`
 
-// What was asked when, and of which devices: from first, n of them, among all devices.
+// What was asked when, and of which devices: from first, n of them, among all devices. For an hour nothing more will expire.
 const rememberedOrders = `
 	CREATE TEMPORARY TABLE orders AS
-	SELECT i AS seq, gen_random_uuid()::text AS id, tenant, kind, mode, created_at,
-		created_at + CASE WHEN mode = 'realtime' THEN interval '30 seconds' ELSE interval '24 hours' END AS expires_at, n,
+	SELECT i AS seq, gen_random_uuid()::text AS id, tenant, kind, mode, created_at, n,
+		created_at + CASE WHEN mode = 'realtime' THEN interval '30 seconds' WHEN age < 1 THEN interval '25 hours' ELSE interval '24 hours' END AS expires_at,
 		lowest + floor(place * (width - CASE WHEN tenant = 'acme' AND age < 20 THEN 500 ELSE 0 END - n))::int AS first
 	FROM (
 		SELECT i, age, now() - age * interval '1 day' AS created_at, place, n, CASE WHEN n > 1 THEN 'async' WHEN m < 0.5 THEN 'realtime' ELSE 'async' END AS mode,
