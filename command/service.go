@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -126,33 +125,6 @@ func (s *Service) tellArrived(ctx context.Context, made Created) {
 	})
 }
 
-// errLiveAway says that the live state could not be reached a moment ago.
-var errLiveAway = errors.New("the live state could not be reached a moment ago")
-
-// patiently does something with the live state, for as long as a user can be kept waiting for what is only faster: should it
-// stand still, nobody asks it for a while. What could not be told others find out for themselves within a second.
-func (s *Service) patiently(ctx context.Context, what string, f func(context.Context) error) error {
-	if time.Now().UnixNano() < s.away.Load() {
-		return errLiveAway
-	}
-	limit, stop := context.WithTimeout(ctx, livePatience)
-	defer stop()
-	err := f(limit)
-	if err != nil && ctx.Err() == nil {
-		s.away.Store(time.Now().Add(liveAgain).UnixNano())
-		s.opt.Logger.Warn("live state is behind", "doing", what, "error", err)
-	}
-	return err
-}
-
-func (s *Service) prepare(ctx context.Context, id ID) (token string, err error) {
-	err = s.patiently(ctx, "prepare live state", func(ctx context.Context) error {
-		token, err = s.opt.Live.Prepare(ctx, id)
-		return err
-	})
-	return token, err
-}
-
 // room says whether the tenant may have more open operations. The count may be a second old.
 func (s *Service) room(ctx context.Context, t fleet.Tenant) error {
 	s.limits.Lock()
@@ -190,61 +162,6 @@ func (s *Service) Get(ctx context.Context, by fleet.Token, id ID) (View, error) 
 		return View{}, err
 	}
 	return s.mine(by, v)
-}
-
-// overdue says whether the deadline has made v something else than what is cached. The record decides what.
-func (s *Service) overdue(v View) bool {
-	return v.Counts.Open() > 0 && !s.clock.Now().Add(clockSlack).Before(v.ExpiresAt)
-}
-
-func (s *Service) mine(by fleet.Token, v View) (View, error) {
-	if v.Tenant != by.Tenant {
-		return View{}, ErrNotFound
-	}
-	return v, nil
-}
-
-// fromRecord reads a command from the record and puts it into the live state when it fits. Those who ask for the same
-// command at the same moment share one reading.
-func (s *Service) fromRecord(ctx context.Context, id ID) (View, error) {
-	got, err, _ := s.fills.Do(string(id), func() (any, error) {
-		// The first asker's going away must not fail the others.
-		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer stop()
-		return s.refill(ctx, id)
-	})
-	if err != nil {
-		return View{}, err
-	}
-	v := got.(View)
-	if len(v.Operations) > pageSize {
-		v.Operations = v.Operations[:pageSize]
-	}
-	return v, nil
-}
-
-func (s *Service) refill(ctx context.Context, id ID) (View, error) {
-	token, live := s.prepare(ctx, id)
-	known, err := s.opt.Ledger.Commands(ctx, []ID{id})
-	if err != nil {
-		return View{}, err
-	}
-	c, ok := known[id]
-	if !ok {
-		return View{}, ErrNotFound
-	}
-	page := pageSize
-	if c.Counts.Total <= LiveLimit {
-		page = LiveLimit
-	}
-	v, _, whole, err := s.opt.Book.Snapshot(ctx, id, page)
-	if err != nil {
-		return View{}, err
-	}
-	if live == nil && whole {
-		_ = s.patiently(ctx, "fill live state", func(ctx context.Context) error { return s.opt.Live.Fill(ctx, token, v) })
-	}
-	return v, nil
 }
 
 // Wait shows a command as soon as it has ended, or after d.
