@@ -27,6 +27,8 @@ type Message struct {
 
 	// About is what Rules.MayReceive decides by. Messages of clients have none.
 	About any
+
+	origin string // key of the session that published it; "": from inside
 }
 
 // A Will is published when the connection ends without the client saying that it shall not be.
