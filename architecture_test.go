@@ -29,7 +29,8 @@ var allowed = map[string][]string{
 
 	// the edges: the domain, never each other
 	"mqtt":        domain,
-	"mqtt/broker": append([]string{"mqtt", "mqtt/plain"}, domain...),
+	"mqtt/broker": append([]string{"mqtt", "mqtt/frame", "mqtt/plain"}, domain...),
+	"mqtt/frame":  {}, // packets, to the letter of the protocol
 	"mqtt/plain":  {}, // plain MQTT knows nothing of meters
 	"uplink":      domain,
 	"state":       domain,
@@ -55,14 +56,14 @@ var allowed = map[string][]string{
 }
 
 // parts is every package but the wiring and what is for tests only.
-var parts = append([]string{"mqtt", "mqtt/broker", "mqtt/plain", "uplink", "state", "store", "httpapi", "console", "simulator"}, domain...)
+var parts = append([]string{"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "uplink", "state", "store", "httpapi", "console", "simulator"}, domain...)
 
 var everything = append([]string{"cmd/launch"}, parts...)
 
 // technology says where a library may be used. What is not listed may be used anywhere but in the domain.
 var technology = map[string][]string{
 	"github.com/mochi-mqtt/server/v2":         {"mqtt/broker"},
-	"github.com/mochi-mqtt/server/v2/packets": {"mqtt", "mqtt/broker", "mqtt/plain", "simulator"}, // the codec, also for our own client
+	"github.com/mochi-mqtt/server/v2/packets": {"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "simulator"}, // the codec, also for our own client
 	"github.com/eclipse/paho.mqtt.golang":     {"mqtt"},
 	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit"},
 	"github.com/alicebob/miniredis/v2":        {"state"},

@@ -21,9 +21,7 @@ const (
 	userBackend = "backend"
 
 	admissionTimeout = 4 * time.Second
-	keepAliveMost    = 600   // seconds; MQTT 5 clients that ask for more, or for none, are told
-	keepAliveRange   = 43690 // seconds; mochi counts half as much again in 16 bits
-	suffixMost       = 128   // bytes
+	suffixMost       = 128 // bytes
 )
 
 // Anonymous is what a client may do that brings no credentials.
@@ -172,19 +170,16 @@ func endpointClientID(clientID string, endpoint fleet.DeviceID) (suffixed, ok bo
 	return true, ok && suffix != "" && len(suffix) <= suffixMost
 }
 
-// mochiID is the id under which mochi knows the client. Each role has a name space of its own, so that nobody can
-// evict another; an endpoint's sessions have one each, because the newest wins by our own rule (see presence).
-func (w identity) mochiID(clientID string, serial uint64) string {
-	switch w.role {
-	case roleEndpoint:
-		return fmt.Sprintf("%s/%d", clientID, serial)
-	case roleBackend:
-		return "$backend/" + clientID
+// key is the identity of a service client's or a backend's session. Each role and token has a name space of its own, so
+// that nobody can evict another.
+func (w identity) key(clientID string) string {
+	switch {
+	case w.role == roleBackend:
+		return "backend/" + clientID
+	case w.token == "":
+		return "anonymous/" + clientID
 	}
-	if w.token == "" {
-		return "$anonymous/" + clientID
-	}
-	return "$service/" + w.token + "/" + clientID
+	return "service/" + w.token + "/" + clientID
 }
 
 // stillGood says whether an endpoint that was admitted would be admitted by c.

@@ -244,12 +244,12 @@ func TestAPanicClosesOnlyThatClient(t *testing.T) {
 	// Also in the middle of a session: this one has no link.
 	near, far := net.Pipe()
 	defer func() { _ = far.Close() }()
-	w := &wire{Conn: near}
+	w := newWire(near)
 	w.session.Store(&session{who: identity{role: roleEndpoint, endpoint: "d3"}})
 	victim := r.server.NewClient(w, "mqtt", "d3", false)
-	_, err := r.hooks.OnPacketRead(victim, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "x"})
-	if !errors.Is(err, packets.ErrRejectPacket) || !victim.Closed() {
-		t.Errorf("error %v, closed %v", err, victim.Closed())
+	pk, _ := r.hooks.OnPacketRead(victim, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "x"})
+	if pk.FixedHeader.Type != packets.Reserved || !w.parting.Load() {
+		t.Errorf("packet %+v, parting %v", pk, w.parting.Load())
 	}
 	r.awaitMetric(t, 2, "panics_total")
 	fine.ping()

@@ -12,9 +12,11 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"meterline/command"
 	"meterline/fleet"
+	"meterline/mqtt/plain"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 	defaultPayload = 256 << 10
 	packetOverhead = 8 << 10 // topic and properties, beside the payload
 	defaultBacklog = 512 << 10
+	sometimes      = 100 * time.Millisecond // between two lines of a log that clients could flood
 )
 
 // Options are what a broker needs.
@@ -56,6 +59,7 @@ type Broker struct {
 	registry  *registry
 	hooks     *hooks
 	uplinks   *uplinks
+	hub       *plain.Hub
 	fanout    *fanout
 	delivery  *delivery
 	presence  *presence
@@ -85,29 +89,33 @@ func New(o Options) (*Broker, error) {
 	b.uplinks = newUplinks(o, o.Log, b.fanout, b.metrics)
 	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
 	b.presence = newPresence(o, b.registry, b.uplinks, b.delivery, b.metrics)
-	b.server = newServer(o)
-	b.fanout.attach(b.server)
-	plain(o.Registerer, b.server.Info)
-	b.hooks = &hooks{
-		life: b.life, log: o.Logger, metrics: b.metrics, server: b.server,
+	services := &services{log: o.Logger, metrics: b.metrics, delivery: b.delivery, refusal: &rate.Sometimes{Interval: sometimes}}
+	b.hub = plain.New(plain.Options{
+		Rules: services, Logger: o.Logger, Registerer: o.Registerer, Watch: mayMatchOurs, Session311: resumeMost,
+	})
+	services.hub, b.fanout.hub = b.hub, b.hub
+	front := &front{
+		life: b.life, log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, maxPacket: o.MaxPayload + packetOverhead,
+		refusal: rate.Sometimes{Interval: sometimes},
 		admission: &admission{
 			credentials: b.creds, tokens: o.Tokens, pepper: o.Pepper,
 			backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
+	}
+	b.hooks = &hooks{
+		life: b.life, log: o.Logger, metrics: b.metrics, services: services, maxPacket: front.maxPacket,
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
-			draining: &b.draining,
+			credentials: b.creds, draining: &b.draining,
 		},
-		presence: b.presence, delivery: b.delivery, uplinks: b.uplinks, fanout: b.fanout,
-		maxPacket: b.server.Options.Capabilities.MaximumPacketSize,
 	}
-	b.hooks.refusal.Interval = 100 * time.Millisecond
+	b.server = newServer(o.Logger)
 	if err := b.server.AddHook(b.hooks, nil); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
 	for _, l := range b.listeners {
-		l.ended = b.hooks.ended
+		l.receive, l.ended = front.receive, b.hooks.ended
 		if err := b.server.AddListener(l); err != nil {
 			b.Close()
 			return nil, fmt.Errorf("add listener %s: %w", l.spec.Name, err)
@@ -161,24 +169,17 @@ func (b *Broker) bind(o *Options) error {
 	return nil
 }
 
-// newServer sets mochi up. Its limits are those of service clients; endpoints have stricter ones of ours.
-func newServer(o Options) *mochi.Server {
+// newServer sets mochi up: it runs the connections, and has no limits but ours.
+func newServer(log *slog.Logger) *mochi.Server {
 	c := mochi.NewDefaultServerCapabilities()
-	c.MaximumClientWritesPending = 256
-	c.MaximumInflight = 1024
-	c.ReceiveMaximum = windowUnits
-	c.MaximumPacketSize = uint32(o.MaxPayload + packetOverhead)
-	c.MaximumMessageExpiryInterval = 0 // nothing expires that did not ask to
-	c.MaximumSessionExpiryInterval = uint32(resumeMost / time.Second)
-	c.TopicAliasMaximum = 0 // the ACL would see aliases without their topics
-	c.MinimumProtocolVersion = 4
-	c.Compatibilities.NoInheritedPropertiesOnAck = true
+	c.MaximumClientWritesPending = 1 // nothing goes that way; the default holds 64 KiB for each client
+	c.MaximumPacketSize = 0          // wire has looked
 	return mochi.New(&mochi.Options{
-		Capabilities:           c,
-		InlineClient:           true,
-		SysTopicResendInterval: 30,
+		Capabilities:            c,
+		ClientNetReadBufferSize: 16, // a wire gives whole packets
+		SysTopicResendInterval:  3600,
 		// mochi logs whole packets as warnings; what matters is logged and counted here.
-		Logger: slog.New(errorsOnly{o.Logger.Handler()}),
+		Logger: slog.New(errorsOnly{log.Handler()}),
 	})
 }
 
@@ -224,6 +225,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		lasting.Go(func() { s.run(b.life) })
 	}
 	lasting.Go(func() { b.fanout.run(b.life) })
+	lasting.Go(func() { _ = b.hub.Run(b.life) })
 	lasting.Go(func() { b.creds.run(b.life) })
 	lasting.Go(func() { b.presence.heartbeat(b.life) })
 	lasting.Go(func() { b.delivery.run(b.life) })
@@ -259,12 +261,9 @@ func (b *Broker) drain(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("commit uplinks: %w", err))
 	}
 	for _, w := range b.conns.close() {
-		if s := w.session.Load(); s != nil {
-			s.link.stop(packets.ErrServerShuttingDown)
-		}
-		_ = w.Close()
+		w.part(packets.ErrUseAnotherServer)
 	}
-	if err := wait(ctx, b.conns.all.Wait); err != nil {
+	if err := wait(ctx, b.conns.running.Wait); err != nil {
 		errs = append(errs, fmt.Errorf("close connections: %w", err))
 	}
 	if err := b.uplinks.flush(ctx); err != nil { // what ended with the connections
@@ -329,8 +328,8 @@ func (b *Broker) revoke(s *session) {
 
 // services calls f for every connected service client that has a token.
 func (b *Broker) services(f func(*session)) {
-	for _, client := range b.server.Clients.GetAll() {
-		if s := sessionOf(client); s != nil && s.who.token != "" && !client.Closed() {
+	for _, w := range b.conns.all() {
+		if s := w.session.Load(); s != nil && s.who.token != "" {
 			f(s)
 		}
 	}

@@ -26,6 +26,7 @@ type conn struct {
 	limit    int                // bytes
 	slow     func(cause string) // counts a client that was given up
 	drains   *sync.WaitGroup    // holds the draining goroutines
+	inbox    inbox              // the reader's alone
 
 	mu       sync.Mutex
 	backlog  []byte

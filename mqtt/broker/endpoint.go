@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,17 +20,42 @@ import (
 // endpoints handles what endpoints send. mochi sees none of it: publishes, subscriptions and acknowledgements of
 // endpoints, and all their state, are ours.
 type endpoints struct {
-	log      *slog.Logger
-	metrics  *metrics
-	uplinks  *uplinks
-	delivery *delivery
-	presence *presence
-	draining *atomic.Bool
+	log         *slog.Logger
+	metrics     *metrics
+	uplinks     *uplinks
+	delivery    *delivery
+	presence    *presence
+	credentials *credentials
+	draining    *atomic.Bool
 }
 
-// packet handles a packet of an endpoint. It is false for the kinds that are mochi's: PINGREQ, DISCONNECT and what is
-// not allowed. It may block, in take, and so holds up its own connection only.
-func (e *endpoints) packet(ctx context.Context, s *session, pk packets.Packet) bool {
+// begin makes s the endpoint's newest session.
+func (e *endpoints) begin(ctx context.Context, s *session) {
+	e.presence.begin(ctx, s)
+	// Now that Forget would find the session: was the credential taken back while it was being admitted?
+	cred, err := e.credentials.get(ctx, s.who.endpoint, math.MaxInt64)
+	if err != nil || cred == nil || !s.who.stillGood(*cred) {
+		s.link.stop(packets.ErrNotAuthorized)
+	}
+}
+
+// established is called after CONNACK.
+func (e *endpoints) established(s *session) {
+	if s.own() && s.resumed {
+		e.presence.subscribed(s, func() {})
+	}
+}
+
+// end is called when the connection is gone.
+func (e *endpoints) end(ctx context.Context, s *session) {
+	if s.slot != nil {
+		e.presence.end(ctx, s)
+	}
+}
+
+// packet handles a packet of an endpoint, PINGREQ excepted. It may block, in take, and so holds up its own connection
+// only.
+func (e *endpoints) packet(ctx context.Context, s *session, pk packets.Packet) {
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		e.publish(ctx, s, pk)
@@ -42,19 +68,25 @@ func (e *endpoints) packet(ctx context.Context, s *session, pk packets.Packet) b
 	case packets.Pubrec, packets.Pubrel, packets.Pubcomp: // we neither send nor take QoS 2
 		e.refuse(s, packets.ErrProtocolViolation)
 	case packets.Disconnect:
-		if pk.Properties.SessionExpiryIntervalFlag && s.expiry.Load() > 0 { // 0 may not become more (MQTT 5, 3.14.2.2.2)
-			s.expiry.Store(int64(pk.Properties.SessionExpiryInterval))
-		}
-		return false
-	default:
-		return false
+		e.disconnect(s, pk)
 	}
-	return true
+}
+
+// disconnect ends the session as the endpoint asked.
+func (e *endpoints) disconnect(s *session, pk packets.Packet) {
+	if pk.Properties.SessionExpiryIntervalFlag {
+		if s.expiry.Load() == 0 && pk.Properties.SessionExpiryInterval > 0 { // 3.14.2.2.2
+			e.refuse(s, packets.ErrProtocolViolationZeroNonZeroExpiry)
+			return
+		}
+		s.expiry.Store(int64(pk.Properties.SessionExpiryInterval))
+	}
+	s.link.stop(packets.CodeDisconnect)
 }
 
 // refuse ends the connection for what the client did.
 func (e *endpoints) refuse(s *session, why packets.Code) {
-	e.metrics.stopped.WithLabelValues(strings.ReplaceAll(why.Reason, " ", "_")).Inc()
+	e.metrics.stopped.WithLabelValues(label(why)).Inc()
 	e.log.Info("endpoint disconnected", "endpoint_id", s.who.endpoint, "reason", why.Reason, "remote_addr", s.remote)
 	s.link.stop(why)
 }
@@ -64,8 +96,8 @@ func (e *endpoints) publish(ctx context.Context, s *session, pk packets.Packet) 
 	if e.draining.Load() {
 		return // no PUBACK: the endpoint sends it again, to the next gateway
 	}
-	if code := pk.PublishValidate(0); code != packets.CodeSuccess {
-		e.refuse(s, code)
+	if pk.Properties.TopicAliasFlag { // no alias was offered (3.3.2-9)
+		e.refuse(s, packets.ErrTopicAliasInvalid)
 		return
 	}
 	_, channel, ok := mqtt.ParseUplinkTopic(pk.TopicName)
@@ -130,10 +162,6 @@ func clip(text string) string {
 
 // subscribe grants the endpoint its own command topic, at QoS 1, and nothing else.
 func (e *endpoints) subscribe(s *session, pk packets.Packet) {
-	if code := pk.SubscribeValidate(); code != packets.CodeSuccess || pk.PacketID == 0 {
-		e.refuse(s, packets.ErrProtocolViolation)
-		return
-	}
 	granted := false
 	codes := make([]byte, len(pk.Filters))
 	for i, f := range pk.Filters {
@@ -163,10 +191,6 @@ func (e *endpoints) subscribe(s *session, pk packets.Packet) {
 }
 
 func (e *endpoints) unsubscribe(s *session, pk packets.Packet) {
-	if code := pk.UnsubscribeValidate(); code != packets.CodeSuccess || pk.PacketID == 0 {
-		e.refuse(s, packets.ErrProtocolViolation)
-		return
-	}
 	codes := make([]byte, len(pk.Filters))
 	gone := false
 	for i, f := range pk.Filters {
@@ -182,20 +206,4 @@ func (e *endpoints) unsubscribe(s *session, pk packets.Packet) {
 	_ = s.link.send(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, PacketID: pk.PacketID, ReasonCodes: codes,
 	})
-}
-
-// connack tells a client of MQTT 5 what an endpoint cannot do, and any whether its subscription is still there.
-func connack(s *session, pk packets.Packet, maxPacket uint32) packets.Packet {
-	pk.Properties.MaximumPacketSize = maxPacket
-	if s.who.role != roleEndpoint {
-		return pk
-	}
-	pk.SessionPresent = s.resumed
-	pk.Properties.MaximumQos, pk.Properties.MaximumQosFlag = 1, true
-	pk.Properties.RetainAvailable, pk.Properties.RetainAvailableFlag = 0, true
-	pk.Properties.WildcardSubAvailable, pk.Properties.WildcardSubAvailableFlag = 0, true
-	pk.Properties.SharedSubAvailable, pk.Properties.SharedSubAvailableFlag = 0, true
-	pk.Properties.SubIDAvailable, pk.Properties.SubIDAvailableFlag = 0, true
-	pk.Properties.ReceiveMaximum = windowUnits
-	return pk
 }

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -33,19 +34,9 @@ type Listen struct {
 	WebSocket bool        // subprotocol mqtt, binary frames, any path
 }
 
-// wire is one client connection as mochi holds it: TCP, TLS or WebSocket above a conn.
-type wire struct {
-	net.Conn
-	session atomic.Pointer[session] // nil until the client has been admitted
-
-	// of the goroutine that serves it
-	receiveMaximum uint16 // of the client; set before session is
-	refused        bool   // was told why it is not admitted
-}
-
 // connections knows every open connection, also those that have not said CONNECT yet.
 type connections struct {
-	all sync.WaitGroup // a count for each connection, and for each drainer
+	running sync.WaitGroup // a count for each connection, and for each drainer
 
 	mu     sync.Mutex
 	open   map[*wire]struct{}
@@ -59,7 +50,7 @@ func (c *connections) add(w *wire) bool {
 	if c.closed {
 		return false
 	}
-	c.all.Add(1)
+	c.running.Add(1)
 	c.open[w] = struct{}{}
 	return true
 }
@@ -68,7 +59,7 @@ func (c *connections) remove(w *wire) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, w)
-	c.all.Done()
+	c.running.Done()
 }
 
 // close takes no more connections and returns those that are open.
@@ -76,11 +67,14 @@ func (c *connections) close() []*wire {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	open := make([]*wire, 0, len(c.open))
-	for w := range c.open {
-		open = append(open, w)
-	}
-	return open
+	return slices.Collect(maps.Keys(c.open))
+}
+
+// all lists the open connections.
+func (c *connections) all() []*wire {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.open))
 }
 
 // listener is a listener for mochi. Unlike mochi's own it survives errors of accept, gives clients a deadline for
@@ -90,8 +84,9 @@ type listener struct {
 	log     *slog.Logger
 	metrics *metrics
 	conns   *connections
-	backlog int         // bytes a client may leave unread
-	ended   func(*wire) // called once for every connection that was established, after it is over
+	backlog int              // bytes a client may leave unread
+	receive func(*wire) bool // admits a client, or not
+	ended   func(*session)   // called once for every client that was admitted, after it is gone
 
 	socket net.Listener
 	web    *http.Server // for WebSocket
@@ -139,7 +134,7 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		if err != nil {
 			return // closed: acceptor bears everything else
 		}
-		l.conns.all.Go(func() { l.serve(c, establish) })
+		l.conns.running.Go(func() { l.serve(c, establish) })
 	}
 }
 
@@ -177,7 +172,7 @@ func (l *listener) serve(c net.Conn, establish listeners.EstablishFn) {
 // establish hands a connection to mochi, which returns when it is over. Whatever panics below ends this connection
 // alone.
 func (l *listener) establish(c net.Conn, establish listeners.EstablishFn) {
-	w := &wire{Conn: c}
+	w := newWire(c)
 	if !l.conns.add(w) {
 		_ = c.Close()
 		return
@@ -185,15 +180,18 @@ func (l *listener) establish(c net.Conn, establish listeners.EstablishFn) {
 	defer l.conns.remove(w)
 	l.metrics.connections.Inc()
 	defer l.metrics.connections.Dec()
-	defer l.guard("end", func() { l.ended(w) })
 	defer func() { _ = c.Close() }()
 	l.guard("connection", func() {
-		err := establish(l.spec.Name, w)
-		if w.session.Load() == nil && !w.refused {
-			l.metrics.refused.WithLabelValues("protocol").Inc() // no CONNECT in time, or no good one
-			l.log.Debug("connection without CONNECT", "listener", l.spec.Name, "remote_addr", c.RemoteAddr().String(), "error", err)
+		if l.receive(w) {
+			_ = establish(l.spec.Name, w) // it ends with an error, of which the client has been told
 		}
 	})
+	if s := w.session.Load(); s != nil {
+		l.guard("end", func() { l.ended(s) })
+	}
+	if w.parting.Load() {
+		w.linger()
+	}
 }
 
 // guard runs f and survives its panic.
@@ -221,7 +219,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		c, err := a.Listener.Accept()
 		if err == nil {
 			slow := func(cause string) { l.metrics.slowClosed.WithLabelValues(cause).Inc() }
-			return newConn(c, l.backlog, &l.conns.all, slow), nil
+			return newConn(c, l.backlog, &l.conns.running, slow), nil
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return nil, err

@@ -269,7 +269,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("PUBACK %d", ack.PacketID)
 		}
 	}
-	if before := d.closed(); len(before) != 1 || before[0].ReasonCode != packets.ErrServerShuttingDown.Code {
+	if before := d.closed(); len(before) != 1 || before[0].ReasonCode != packets.ErrUseAnotherServer.Code {
 		t.Errorf("got %+v", before)
 	}
 	r.shutdown(t)

@@ -1,30 +1,14 @@
 package broker
 
 import (
-	"sync/atomic"
+	"strings"
 
-	"github.com/mochi-mqtt/server/v2/system"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"meterline/command"
 )
-
-// plain exports what mochi counts for service clients.
-func plain(r prometheus.Registerer, info *system.Info) {
-	with := promauto.With(r)
-	with.NewCounterFunc(prometheus.CounterOpts{
-		Name: "meterline_mqtt_plain_dropped_total", Help: "Messages to service clients dropped because their queue was full.",
-	}, func() float64 {
-		return float64(atomic.LoadInt64(&info.MessagesDropped) + atomic.LoadInt64(&info.InflightDropped))
-	})
-	with.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "meterline_mqtt_plain_inflight", Help: "Messages to and from service clients that are not acknowledged.",
-	}, func() float64 { return float64(atomic.LoadInt64(&info.Inflight)) })
-	with.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "meterline_mqtt_plain_subscriptions", Help: "Subscriptions of service clients.",
-	}, func() float64 { return float64(atomic.LoadInt64(&info.Subscriptions)) })
-}
 
 // metrics are the broker's own. None has a device's id as a label.
 type metrics struct {
@@ -95,4 +79,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.uplinks[k] = appended.WithLabelValues(string(k))
 	}
 	return m
+}
+
+// label is a reason for a label: "malformed packet: topic" is malformed_packet.
+func label(code packets.Code) string {
+	kind, _, _ := strings.Cut(code.Reason, ":")
+	return strings.ReplaceAll(kind, " ", "_")
 }

@@ -44,7 +44,7 @@ func TestUplinksAreGivenOutToTheOwnTenantOnly(t *testing.T) {
 				c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
 				c.closed()
 			}
-			eventually(t, "nobody is interested", func() bool { return r.fanout.interested.Load() == 0 })
+			eventually(t, "nobody is interested", func() bool { return !r.hub.Interested() })
 		})
 	}
 }
@@ -147,7 +147,7 @@ func TestASlowSubscriberIsDisconnectedAndSlowsNobody(t *testing.T) {
 		}
 	}
 	r.awaitMetric(t, 1, "slow_clients_closed_total")
-	eventually(t, "nobody is interested", func() bool { return r.fanout.interested.Load() == 0 })
+	eventually(t, "nobody is interested", func() bool { return !r.hub.Interested() })
 }
 
 func TestWhenTheFanOutOverflowsItsSubscribersKnow(t *testing.T) {

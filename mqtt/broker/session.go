@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"meterline/command"
+	"meterline/mqtt/plain"
 )
 
 // session is one admitted connection.
@@ -18,14 +19,17 @@ type session struct {
 	remote string
 	since  time.Time
 
+	hello *connect // until it is answered
+
 	// fixed after admission, of endpoints only
 	shard          *shard
 	window         *semaphore.Weighted // uplinks taken and not yet acknowledged
 	receiveMaximum int                 // commands in flight at once
 	clean          bool                // asked for a clean start
 
-	// set by presence before CONNACK
-	slot    *slot
+	// set before CONNACK
+	slot    *slot          // of endpoints
+	plain   *plain.Session // of service clients and backends
 	resumed bool
 	epoch   atomic.Int64 // 0: not the endpoint's own session, or not open yet
 
@@ -39,6 +43,7 @@ type session struct {
 	outbox     outbox
 
 	// of its reader alone
+	left    bool      // said goodbye
 	toldOff time.Time // when a security event was appended last
 
 	// of its shard's committer alone

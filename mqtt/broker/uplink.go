@@ -286,7 +286,7 @@ func (s *shard) abandon(batch []entry, cause error) {
 			if e.from.failed.CompareAndSwap(false, true) {
 				stopped++
 				s.of.metrics.stopped.WithLabelValues("append_failed").Inc()
-				e.from.link.stop(packets.ErrServerUnavailable)
+				e.from.link.stop(packets.ErrServerBusy)
 			}
 			e.from.window.Release(min(e.units, windowUnits))
 		}

@@ -339,3 +339,27 @@ func (h *Hub) runOnce() time.Duration {
 		h.publishWill(will)
 	}
 }
+
+// DisconnectWatchers stops the connections of all who have a subscription that Options.Watch picked, and says how many
+// there were: for when something from inside could not be given to them.
+func (h *Hub) DisconnectWatchers(reason packets.Code) (stopped int) {
+	for _, st := range h.registry.all() {
+		st.mu.Lock()
+		if st.conn != nil && st.watches() {
+			st.conn.stop(reason)
+			stopped++
+		}
+		st.mu.Unlock()
+	}
+	return stopped
+}
+
+// watches asks for st.mu.
+func (st *state) watches() bool {
+	for _, sub := range st.subs {
+		if sub.watched {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package broker
+
+type inbox struct{}

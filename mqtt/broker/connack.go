@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"meterline/mqtt/plain"
+)
+
+// connack accepts a client, and tells one of MQTT 5 what there is and what there is not (3.2.2.3). What is not said is
+// available.
+func connack(s *session, maxPacket int, o plain.Options) packets.Packet {
+	pk := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: packets.Connack},
+		ProtocolVersion: s.hello.ProtocolVersion,
+		SessionPresent:  s.resumed,
+	}
+	if s.hello.ProtocolVersion < 5 {
+		return pk
+	}
+	p := &pk.Properties
+	p.MaximumPacketSize = uint32(maxPacket)
+	p.AssignedClientID = s.hello.assigned
+	if s.hello.limited {
+		p.ServerKeepAlive, p.ServerKeepAliveFlag = keepAliveMost, true
+	}
+	if most := uint32(resumeMost / time.Second); s.hello.Properties.SessionExpiryInterval > most { // 3.2.2.3.2
+		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = most, true
+	}
+	if s.who.role == roleEndpoint {
+		limitEndpoint(p)
+	} else {
+		p.ReceiveMaximum, p.TopicAliasMaximum = o.ReceiveMaximum, o.TopicAliasMaximum
+	}
+	return pk
+}
+
+// limitEndpoint says what endpoints do without.
+func limitEndpoint(p *packets.Properties) {
+	p.MaximumQos, p.MaximumQosFlag = 1, true
+	p.RetainAvailable, p.RetainAvailableFlag = 0, true
+	p.WildcardSubAvailable, p.WildcardSubAvailableFlag = 0, true
+	p.SharedSubAvailable, p.SharedSubAvailableFlag = 0, true
+	p.SubIDAvailable, p.SubIDAvailableFlag = 0, true
+	p.ReceiveMaximum = windowUnits
+}
