@@ -22,6 +22,7 @@ const (
 	defaultPayload = 256 << 10
 	packetOverhead = 8 << 10 // topic and properties, beside the payload
 	defaultBacklog = 512 << 10
+	defaultBan     = 5 * time.Minute
 )
 
 // Options are what a broker needs.
@@ -32,11 +33,16 @@ type Options struct {
 	Log         Log
 	Credentials Credentials
 	Sessions    Sessions
-	Tokens      Tokens // nil: no service clients
+	Tokens      Tokens      // nil: no service clients
+	Revocations Revocations // nil: what is taken back is found within a minute
 
 	Pepper        fleet.Pepper
 	BackendSecret string    // password of user backend; "": no backends
 	Anonymous     Anonymous // "": none
+
+	BanAfter  int           // wrong secrets in a minute, of a user name from an address; 0: nobody is banned
+	BanFor    time.Duration // the longest ban; 0: 5 min
+	FlapLimit int           // connects of an endpoint in a minute before it is held off; 0: none is
 
 	Partitions int // of the uplink log, as made by migrate
 	Shards     int // committers; 0: 2
@@ -60,7 +66,11 @@ type Broker struct {
 	delivery  *delivery
 	presence  *presence
 	creds     *credentials
+	tokens    *tokens
 	metrics   *metrics
+
+	revocations     Revocations
+	revocationsRead atomic.Int64 // Unix nanoseconds
 
 	draining atomic.Bool
 	life     context.Context // ends after the drain
@@ -80,7 +90,9 @@ func New(o Options) (*Broker, error) {
 		b.Close()
 		return nil, err
 	}
-	b.creds = newCredentials(o.Credentials, b.metrics)
+	b.creds, b.tokens, b.revocations = newCredentials(o.Credentials, b.metrics), newTokens(o.Tokens, b.metrics), o.Revocations
+	b.creds.changed = b.hold
+	b.revocationsRead.Store(time.Now().UnixNano())
 	b.fanout = newFanout(o, b.metrics)
 	b.uplinks = newUplinks(o, o.Log, b.fanout, b.metrics)
 	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
@@ -91,8 +103,8 @@ func New(o Options) (*Broker, error) {
 	b.hooks = &hooks{
 		life: b.life, log: o.Logger, metrics: b.metrics, server: b.server,
 		admission: &admission{
-			credentials: b.creds, tokens: o.Tokens, pepper: o.Pepper,
-			backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
+			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics), flapping: newFlapping(o, b.uplinks, b.metrics),
+			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
@@ -101,6 +113,7 @@ func New(o Options) (*Broker, error) {
 		presence: b.presence, delivery: b.delivery, uplinks: b.uplinks, fanout: b.fanout,
 		maxPacket: b.server.Options.Capabilities.MaximumPacketSize,
 	}
+	admissionGauges(o.Registerer, b.hooks.admission, &b.revocationsRead)
 	b.hooks.refusal.Interval = 100 * time.Millisecond
 	if err := b.server.AddHook(b.hooks, nil); err != nil {
 		b.Close()
@@ -132,6 +145,9 @@ func (o *Options) complete() error {
 	case AnonymousNone, AnonymousMQTT, AnonymousAdmin:
 	default:
 		return fmt.Errorf("unknown role %q for anonymous clients", o.Anonymous)
+	}
+	if o.BanFor == 0 {
+		o.BanFor = defaultBan
 	}
 	if o.Shards == 0 {
 		o.Shards = 2
@@ -231,6 +247,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	periodic.Go(func() { b.presence.verify(ctx) })
 	periodic.Go(func() { b.presence.rollCall(ctx) })
 	periodic.Go(func() { b.recheck(ctx) })
+	periodic.Go(func() { b.followRevocations(ctx) })
 	err := b.server.Serve()
 	if err == nil {
 		for _, l := range b.listeners {
@@ -297,84 +314,5 @@ func (b *Broker) Close() {
 	b.end()
 	for _, l := range b.listeners {
 		l.stop()
-	}
-}
-
-// Forget drops what is known of the endpoints' credentials and closes their sessions: called when a device was disabled
-// or deleted, or its secret changed. They may come back with what is good now. It does not wait.
-func (b *Broker) Forget(ids ...fleet.DeviceID) {
-	b.creds.forget(ids)
-	for _, id := range ids {
-		for _, s := range b.registry.all(id) {
-			b.revoke(s)
-		}
-	}
-}
-
-// ForgetTokens closes the sessions of service clients that signed in with these tokens. It does not wait.
-func (b *Broker) ForgetTokens(ids ...string) {
-	b.services(func(s *session) {
-		for _, id := range ids {
-			if s.who.token == id {
-				b.revoke(s)
-			}
-		}
-	})
-}
-
-func (b *Broker) revoke(s *session) {
-	b.metrics.stopped.WithLabelValues("revoked").Inc()
-	s.link.stop(packets.ErrAdministrativeAction)
-}
-
-// services calls f for every connected service client that has a token.
-func (b *Broker) services(f func(*session)) {
-	for _, client := range b.server.Clients.GetAll() {
-		if s := sessionOf(client); s != nil && s.who.token != "" && !client.Closed() {
-			f(s)
-		}
-	}
-}
-
-// recheck looks at the credentials of connected clients again from time to time, in case Forget was not called.
-func (b *Broker) recheck(ctx context.Context) {
-	tick := time.NewTicker(recheckEvery / rollCallSlices)
-	defer tick.Stop()
-	for i := 0; ; i = (i + 1) % rollCallSlices {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		b.recheckSlice(ctx, i)
-		if i > 0 {
-			continue
-		}
-		now := time.Now()
-		b.services(func(s *session) {
-			if !s.who.expires.IsZero() && !s.who.expires.After(now) {
-				b.revoke(s)
-			}
-		})
-	}
-}
-
-func (b *Broker) recheckSlice(ctx context.Context, i int) {
-	ids := b.registry.endpoints(i)
-	for len(ids) > 0 {
-		n := min(len(ids), credentialsBatch)
-		found, err := b.creds.look(ctx, ids[:n])
-		if err != nil {
-			return // known credentials go on counting while the source is away
-		}
-		for _, id := range ids[:n] {
-			for _, s := range b.registry.all(id) {
-				if c, ok := found[id]; !ok || !s.who.stillGood(c) {
-					b.creds.forget([]fleet.DeviceID{id})
-					b.revoke(s)
-				}
-			}
-		}
-		ids = ids[n:]
 	}
 }

@@ -2,17 +2,12 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"strings"
 	"sync/atomic"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"meterline/command"
-	"meterline/meterread"
 	"meterline/mqtt"
 )
 
@@ -107,16 +102,8 @@ func (e *endpoints) security(s *session, kind string, data map[string]any) {
 		return
 	}
 	s.toldOff = now
-	payload, err := json.Marshal(map[string]any{
-		"v": meterread.Version, "message_id": uuid.NewString(), "type": "security." + kind,
-		"device_id": s.who.endpoint, "at": now.UTC().Format(time.RFC3339Nano), "data": data,
-	})
-	if err != nil {
-		e.log.Error("cannot encode a security event", "error", err) // cannot happen: strings
-		return
-	}
 	e.log.Warn("security event", "type", kind, "endpoint_id", s.who.endpoint, "remote_addr", s.remote)
-	e.uplinks.hint(s.who.endpoint, s.epoch.Load(), command.UplinkSecurity, payload)
+	e.uplinks.security(s.who.endpoint, s.epoch.Load(), kind, data)
 }
 
 // clip keeps a text that somebody else chose short.

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -112,6 +111,7 @@ func (h *hooks) OnConnectAuthenticate(client *mochi.Client, pk packets.Packet) (
 		anonymous: !pk.Connect.UsernameFlag && !pk.Connect.PasswordFlag,
 		will:      pk.Connect.WillFlag,
 		willTopic: pk.Connect.WillTopic,
+		remote:    client.Net.Remote,
 	})
 	if err != nil {
 		w.refused = true
@@ -125,21 +125,10 @@ func (h *hooks) OnConnectAuthenticate(client *mochi.Client, pk packets.Packet) (
 
 // refuse answers a client that is not admitted. For what it does not answer itself, mochi says bad user name or password.
 func (h *hooks) refuse(client *mochi.Client, username string, err error) {
-	code, reason := packets.ErrBadUsernameOrPassword, "credentials"
-	switch {
-	case errors.Is(err, errUnavailable):
-		code, reason = packets.ErrServerUnavailable, "unavailable"
-	case errors.Is(err, errClientID):
-		code, reason = packets.ErrClientIdentifierNotValid, "client_id"
-	case errors.Is(err, errWill):
-		code, reason = packets.ErrNotAuthorized, "will"
-		if client.Properties.ProtocolVersion < 5 {
-			code = packets.ErrBadUsernameOrPassword // becomes 5, not authorized
-		}
-	}
+	code, reason := refusal(err, client.Properties.ProtocolVersion)
 	h.metrics.refused.WithLabelValues(reason).Inc()
 	h.refusal.Do(func() {
-		h.log.Info("client refused", "reason", reason, "username", clip(username), "remote_addr", client.Net.Remote, "error", err)
+		h.log.Info("client refused", "reason", reason, "username", showName(username), "remote_addr", client.Net.Remote, "error", err)
 	})
 	_ = h.server.SendConnack(client, code, false, nil)
 	client.Stop(code)
@@ -169,11 +158,14 @@ func (h *hooks) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	s := sessionOf(client)
 	h.metrics.accepted.WithLabelValues(s.who.role.String()).Inc()
 	if s.who.role != roleEndpoint {
+		if !h.admission.tokens.enter(s) {
+			s.link.stop(packets.ErrNotAuthorized)
+		}
 		return
 	}
 	h.presence.begin(h.life, s)
 	// Now that Forget would find the session: was the credential taken back while it was being admitted?
-	cred, err := h.admission.credentials.get(h.life, s.who.endpoint, math.MaxInt64)
+	cred, err := h.admission.credentials.current(h.life, s.who.endpoint)
 	if err != nil || cred == nil || !s.who.stillGood(*cred) {
 		s.link.stop(packets.ErrNotAuthorized)
 	}
@@ -190,7 +182,11 @@ func (h *hooks) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
 // ended is called when the connection is gone, whatever mochi told us of it.
 func (h *hooks) ended(w *wire) {
 	s := w.session.Load()
-	if s == nil || s.who.role != roleEndpoint {
+	if s == nil {
+		return
+	}
+	if s.who.role != roleEndpoint {
+		h.admission.tokens.leave(s)
 		return
 	}
 	if s.slot != nil {
