@@ -117,9 +117,9 @@ func (b *bans) judge(g guest) verdict {
 	if b.after == 0 {
 		return welcome
 	}
-	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := b.now()
 	if s, ok := b.pairs.get(g.pair, now); ok && s.until.After(now) {
 		return banned
 	}
@@ -148,9 +148,9 @@ func (b *bans) wrong(g guest) {
 	if b.after == 0 {
 		return
 	}
-	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := b.now()
 	s, _ := b.pairs.get(g.pair, now)
 	s = s.another(now)
 	first := s.wrong == 1
@@ -202,9 +202,9 @@ func (s strikes) forgotten(now time.Time, most time.Duration) time.Time {
 
 // active is how many bans there are now.
 func (b *bans) active() float64 {
-	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := b.now()
 	lasts := func(s strikes) bool { return s.until.After(now) }
 	return float64(b.pairs.count(now, lasts) + b.addresses.count(now, lasts))
 }

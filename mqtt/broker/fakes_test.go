@@ -127,6 +127,12 @@ func (c *memCredentials) Credentials(_ context.Context, ids []fleet.DeviceID) ([
 	return found, nil
 }
 
+func (c *memCredentials) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
+}
+
 func (c *memCredentials) set(k fleet.Credential) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -68,9 +68,9 @@ func (f *flapping) connect(who identity, remote string) bool {
 
 // count counts a connect. begins says that with it a hold-off has begun, which lasts so long.
 func (f *flapping) count(who flapper) (lasts time.Duration, begins, ok bool) {
-	now := f.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := f.now()
 	t, _ := f.table.get(who, now)
 	if t.until.After(now) {
 		return 0, false, false
@@ -97,8 +97,8 @@ func (t turns) forgotten(now time.Time) time.Time {
 
 // held is how many endpoints are held off now.
 func (f *flapping) held() float64 {
-	now := f.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := f.now()
 	return float64(f.table.count(now, func(t turns) bool { return t.until.After(now) }))
 }

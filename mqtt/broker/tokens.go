@@ -52,9 +52,9 @@ func (t *tokens) bySecret(ctx context.Context, secret string) (fleet.Token, erro
 		return fleet.Token{}, ErrUnknownToken
 	}
 	key := [32]byte(fleet.TokenHash(secret))
-	cached, ok := t.cached(key)
-	if ok && t.now().Sub(cached.at) < tokensFresh {
-		return cached.Token, nil
+	cached, ok, fresh := t.cached(key)
+	if fresh {
+		return cached, nil
 	}
 	token, err := t.look(ctx, secret)
 	switch {
@@ -65,7 +65,7 @@ func (t *tokens) bySecret(ctx context.Context, secret string) (fleet.Token, erro
 	default:
 		t.metrics.lookupFailures.Inc()
 		if ok {
-			return cached.Token, nil
+			return cached, nil
 		}
 	}
 	return token, err
@@ -80,16 +80,18 @@ func (t *tokens) look(ctx context.Context, secret string) (fleet.Token, error) {
 	return t.source.TokenBySecret(ctx, secret)
 }
 
-func (t *tokens) cached(key [32]byte) (knownToken, bool) {
+func (t *tokens) cached(key [32]byte) (token fleet.Token, ok, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.known.get(key, t.now())
+	now := t.now()
+	k, ok := t.known.get(key, now)
+	return k.Token, ok, ok && now.Sub(k.at) < tokensFresh
 }
 
 func (t *tokens) keep(key [32]byte, token fleet.Token) {
-	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := t.now()
 	if _, gone := t.revoked.get(token.ID, now); !gone {
 		t.known.put(key, knownToken{token, now}, now.Add(tokensKept))
 	}
@@ -136,9 +138,9 @@ func (t *tokens) leave(s *session) {
 
 // revoke lets nobody in any more by the token and lists the sessions that were.
 func (t *tokens) revoke(id string) []*session {
-	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := t.now()
 	t.revoked.put(id, struct{}{}, now.Add(tokensRevoked))
 	for key, k := range t.known.entries {
 		if k.value.ID == id {
@@ -159,9 +161,9 @@ func (t *tokens) of(id string) []*session {
 
 // expired lists the sessions of tokens that are over.
 func (t *tokens) expired() (list []*session) {
-	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := t.now()
 	for id, of := range t.sessions {
 		for s := range of { // they have one token in common: the first says it
 			if !s.who.expires.IsZero() && !s.who.expires.After(now) {
