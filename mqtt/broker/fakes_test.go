@@ -139,6 +139,12 @@ func (c *memCredentials) set(k fleet.Credential) {
 	c.known[k.DeviceID] = k
 }
 
+func (c *memCredentials) unset(id fleet.DeviceID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, id)
+}
+
 func (c *memCredentials) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
