@@ -201,6 +201,11 @@ func (t *tx) updateDevice(d fleet.Device) (fleet.Device, []string, error) {
 	if err := t.setGroups(d); err != nil {
 		return fleet.Device{}, nil, err
 	}
+	if was.Enabled && !d.Enabled && d.Kind != fleet.Meter {
+		if err := t.revokeDevice(now, d.ID); err != nil {
+			return fleet.Device{}, nil, err
+		}
+	}
 	var changed fleetChange
 	changed.add(was, d)
 	touched, err := t.follow(now, d.Tenant, changed)
@@ -244,7 +249,8 @@ func (t *tx) deleteDevice(tenant fleet.Tenant, id fleet.DeviceID) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	if _, err := t.lockDevice(tenant, id); err != nil {
+	was, err := t.lockDevice(tenant, id)
+	if err != nil {
 		return nil, err
 	}
 	var meters int
@@ -258,6 +264,11 @@ func (t *tx) deleteDevice(tenant fleet.Tenant, id fleet.DeviceID) ([]string, err
 		`DELETE FROM devices WHERE id = $1`, `DELETE FROM group_members WHERE device_id = $1`, `DELETE FROM device_reads WHERE device_id = $1`,
 	} {
 		if _, err := t.exec(from, string(id)); err != nil {
+			return nil, err
+		}
+	}
+	if was.Kind != fleet.Meter {
+		if err := t.revokeDevice(now, id); err != nil {
 			return nil, err
 		}
 	}
@@ -276,10 +287,13 @@ func (db *DB) SetSecret(ctx context.Context, tenant fleet.Tenant, id fleet.Devic
 			SET secret_mac = $3, updated_at = $4
 			WHERE id = $1 AND tenant = $2 AND kind <> 'meter'`,
 			string(id), string(tenant), mac, at(now))
-		if err == nil && n == 0 {
-			err = fleet.ErrNotFound
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			return fleet.ErrNotFound
 		}
-		return err
+		return t.revokeDevice(now, id)
 	})
 	if err != nil {
 		return fmt.Errorf("set secret: %w", err)

@@ -103,6 +103,11 @@ func (im *importing) takePart(rows []fleet.ImportRow) error {
 			return err
 		}
 	}
+	if len(existing) > 0 {
+		if err := im.revoke(rows); err != nil {
+			return err
+		}
+	}
 	if err := im.upsert(rows); err != nil {
 		return err
 	}
@@ -156,6 +161,28 @@ func (im *importing) compare(r fleet.ImportRow, existing map[fleet.DeviceID]flee
 	im.gone = append(im.gone, change.gone...)
 	if len(change.moved) > 0 {
 		im.moved = append(im.moved, before.ID)
+	}
+	return nil
+}
+
+var revokeColumns = columns(`v_id text, v_enabled boolean, v_mac bytea`)
+
+// revoke notes, before rows are written, whom they take something back from: for gateways.
+func (im *importing) revoke(rows []fleet.ImportRow) error {
+	in := newInput(revokeColumns, len(rows))
+	for _, r := range rows {
+		in.add(string(r.Device.ID), r.Device.Enabled, r.MAC)
+	}
+	_, err := im.exec(`
+		INSERT INTO revocations (device_id, revoked_at)
+		SELECT d.id, $1
+		FROM `+im.relation(revokeColumns, 2)+`
+		JOIN devices AS d ON d.id = v_id
+		WHERE d.kind <> 'meter' AND d.enabled AND d.secret_mac IS NOT NULL
+			AND (NOT v_enabled OR `+im.bytesOf("v_mac")+` <> d.secret_mac)`,
+		in.args(im.dialect, at(im.now))...)
+	if err != nil {
+		return fmt.Errorf("note revocations: %w", err)
 	}
 	return nil
 }

@@ -122,9 +122,13 @@ func (db *DB) Tokens(ctx context.Context, tenant fleet.Tenant, after string, lim
 	return toks, err
 }
 
-// DeleteToken revokes a token: nobody is let in by it from now on.
+// DeleteToken revokes a token: nobody is let in by it from now on, and gateways close what came in by it.
 func (db *DB) DeleteToken(ctx context.Context, tenant fleet.Tenant, id string) error {
 	return db.write(ctx, urgent, func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
 		n, err := t.exec(`
 			DELETE FROM tokens
 			WHERE tenant = $1 AND id = $2`, string(tenant), id)
@@ -134,6 +138,6 @@ func (db *DB) DeleteToken(ctx context.Context, tenant fleet.Tenant, id string) e
 		if n == 0 {
 			return fleet.ErrNotFound
 		}
-		return nil
+		return t.revokeToken(now, id)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -54,6 +55,7 @@ type estate struct {
 	bin      string
 	uplink   string // which log the gateway appends to; backends need not be told
 	env      []string
+	logs     io.Writer // what the programs log
 	db       *sql.DB
 	redis    *redis.Client
 	gateway  *exec.Cmd
@@ -64,15 +66,20 @@ type estate struct {
 
 func newEstate(t *testing.T, uplink string) *estate {
 	t.Helper()
-	url, server := testkit.Postgres(t), testkit.RedisPrivate(t)
+	return newEstateOn(t, uplink, testkit.Postgres(t), testWriter{t})
+}
+
+func newEstateOn(t *testing.T, uplink, url string, logs io.Writer, env ...string) *estate {
+	t.Helper()
+	server := testkit.RedisPrivate(t)
 	builtPrograms = true
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := &estate{
-		bin: bin, uplink: uplink, mqttPort: freePort(t), httpPort: freePort(t),
-		env: append(os.Environ(), "METERLINE_DATABASE_URL="+url, "METERLINE_REDIS_URL=redis://"+server.Addr+"/0"),
+		bin: bin, uplink: uplink, logs: logs, mqttPort: freePort(t), httpPort: freePort(t),
+		env: append(append(os.Environ(), "METERLINE_DATABASE_URL="+url, "METERLINE_REDIS_URL=redis://"+server.Addr+"/0"), env...),
 	}
 	e.house = &house{&standalone{http: "http://127.0.0.1:" + e.httpPort, mqtt: "127.0.0.1:" + e.mqttPort}, t}
 	if e.db, err = sql.Open("postgres", url); err != nil {
@@ -114,7 +121,7 @@ func (e *estate) once(args ...string) string {
 func (e *estate) start(program string, args ...string) *exec.Cmd {
 	e.t.Helper()
 	c := exec.Command(filepath.Join(e.bin, program), args...)
-	c.Env, c.Stderr = e.env, testWriter{e.t}
+	c.Env, c.Stderr = e.env, e.logs
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		e.t.Fatal(err)
@@ -131,14 +138,20 @@ func kill(c *exec.Cmd) {
 
 func (e *estate) startGateway() {
 	e.t.Helper()
-	e.gateway = e.start("gateway", "--id", "g1", "--mqtt", e.mqtt, "--http", "127.0.0.1:0", "--uplink", e.uplink)
+	e.gateway = e.startGatewayAt("g1", e.mqtt)
+}
+
+func (e *estate) startGatewayAt(id, address string) *exec.Cmd {
+	e.t.Helper()
+	c := e.start("gateway", "--id", id, "--mqtt", address, "--http", "127.0.0.1:0", "--uplink", e.uplink)
 	testkit.Eventually(e.t, 20*time.Second, func() bool {
-		c, err := net.Dial("tcp", e.mqtt)
+		c, err := net.Dial("tcp", address)
 		if err != nil {
 			return false
 		}
 		return c.Close() == nil
 	}, "the gateway accepts")
+	return c
 }
 
 func (e *estate) startBackend() {

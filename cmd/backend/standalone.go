@@ -105,7 +105,7 @@ func (s *standalone) admin(ctx context.Context, db *store.DB, settings store.Set
 
 func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, settings store.Settings) error {
 	live, log, metrics := state.NewMemory(), uplink.NewMemory(0), launch.Metrics()
-	edge, err := c.Broker(launch.EdgePorts{
+	edge, err := c.Broker(ctx, launch.EdgePorts{
 		Gateway: command.Gateway{ID: "standalone", Incarnation: launch.Incarnation()}, DB: db, Settings: settings, Log: log, Sessions: live, Logger: s.logger, Registerer: metrics,
 	})
 	if err != nil {

@@ -20,6 +20,9 @@ func TestBadValues(t *testing.T) {
 		"--redis-url:":        {"--redis-url=x"},
 		"--uplink-redis-url:": {"--uplink-redis-url=x"},
 		"--max-payload:":      {"--max-payload=1"},
+		"--ban-after:":        {"--ban-after=-1"},
+		"--ban-for:":          {"--ban-for=48h"},
+		"--flap-limit:":       {"--flap-limit=-1"},
 		"--log-level":         {"--log-level=loud"},
 	} {
 		var stdout, stderr bytes.Buffer

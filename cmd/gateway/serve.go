@@ -37,7 +37,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	}
 	sessions := state.NewRedis(client)
 	self := command.Gateway{ID: c.ID, Address: c.Advertise, Incarnation: launch.Incarnation()}
-	edge, err := c.Broker(launch.EdgePorts{
+	edge, err := c.Broker(ctx, launch.EdgePorts{
 		Gateway: self, DB: db, Settings: settings, Log: log, Sessions: sessions, Logger: logger, Registerer: metrics,
 	})
 	if err != nil {

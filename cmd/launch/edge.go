@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,6 +27,10 @@ type Edge struct {
 	TLSKey     string `name:"tls-key" placeholder:"FILE" help:"Its key, PEM."`
 	Anonymous  string `name:"anonymous" default:"none" enum:"none,mqtt,mqtt:admin" help:"What clients without credentials may do: none, mqtt or mqtt:admin. For tests."`
 	MaxPayload int    `name:"max-payload" default:"262144" help:"Bytes of one publish."`
+
+	BanAfter  int           `name:"ban-after" default:"10" help:"Wrong secrets in a minute for a user name from an address, after which that name is refused from there; for three times as many names the address is. 0: never."`
+	BanFor    time.Duration `name:"ban-for" default:"5m" help:"The longest ban; the first lasts 30 s, each further one twice as long."`
+	FlapLimit int           `name:"flap-limit" default:"15" help:"Connects of an endpoint in a minute; beyond it is held off for 1 to 5 minutes. 0: never."`
 }
 
 // Validate is called by kong.
@@ -46,6 +51,14 @@ func (e Edge) Validate() error {
 	if e.MaxPayload < 1024 || e.MaxPayload > 16<<20 {
 		return errors.New("--max-payload: must be 1024 to 16777216")
 	}
+	switch {
+	case e.BanAfter < 0:
+		return errors.New("--ban-after: must not be negative")
+	case e.BanFor < 0 || e.BanFor > 24*time.Hour:
+		return errors.New("--ban-for: must be at most 24h")
+	case e.FlapLimit < 0:
+		return errors.New("--flap-limit: must not be negative")
+	}
 	return nil
 }
 
@@ -60,8 +73,8 @@ type EdgePorts struct {
 	Registerer prometheus.Registerer
 }
 
-// Broker makes the edge node. From now on its addresses are bound.
-func (e Edge) Broker(p EdgePorts) (*broker.Broker, error) {
+// Broker makes the edge node. From now on its addresses are bound, and what is taken back from now on is known to it.
+func (e Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) {
 	listen := []broker.Listen{{Name: "mqtt", Address: e.MQTT}}
 	if e.MQTTTLS != "" {
 		cert, err := tls.LoadX509KeyPair(e.TLSCert, e.TLSKey)
@@ -74,8 +87,13 @@ func (e Edge) Broker(p EdgePorts) (*broker.Broker, error) {
 	if e.MQTTWS != "" {
 		listen = append(listen, broker.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
 	}
+	revocations, err := p.DB.Revocations(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return broker.New(broker.Options{
-		Gateway: p.Gateway, Listeners: listen, Log: p.Log, Credentials: p.DB, Sessions: p.Sessions, Tokens: tokens{p.DB},
+		Gateway: p.Gateway, Listeners: listen, Log: p.Log, Credentials: p.DB, Sessions: p.Sessions, Tokens: tokens{p.DB}, Revocations: revocations,
+		BanAfter: e.BanAfter, BanFor: e.BanFor, FlapLimit: e.FlapLimit,
 		Pepper: p.Settings.Pepper, BackendSecret: p.Settings.BackendSecret, Anonymous: broker.Anonymous(e.Anonymous),
 		Partitions: p.Settings.Partitions, MaxPayload: e.MaxPayload, Logger: p.Logger, Registerer: p.Registerer,
 	})

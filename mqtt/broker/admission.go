@@ -3,13 +3,17 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/fleet"
 	"meterline/meterread"
@@ -22,6 +26,7 @@ const (
 
 	admissionTimeout = 4 * time.Second
 	suffixMost       = 128 // bytes
+	secretLength     = 43  // characters of a secret made here, see fleet.NewSecret
 )
 
 // Anonymous is what a client may do that brings no credentials.
@@ -41,7 +46,29 @@ var (
 	errClientID    = errors.New("the client id does not belong to the user")
 	errWill        = errors.New("a will is not allowed")
 	errUnavailable = errors.New("credentials cannot be looked up")
+	errBanned      = errors.New("too many wrong secrets")
+	errFlapping    = errors.New("it connects too often")
 )
+
+// refusal is how a client that is not admitted is answered, and the reason in metrics and logs. Whoever is banned gets the
+// answer of a wrong secret: it learns nothing by going on.
+func refusal(err error) (code packets.Code, reason string) {
+	switch {
+	case errors.Is(err, errBusy):
+		return packets.ErrServerUnavailable, "busy"
+	case errors.Is(err, errUnavailable):
+		return packets.ErrServerUnavailable, "unavailable"
+	case errors.Is(err, errClientID):
+		return packets.ErrClientIdentifierNotValid, "client_id"
+	case errors.Is(err, errWill):
+		return packets.ErrNotAuthorized, "will"
+	case errors.Is(err, errBanned):
+		return packets.ErrBadUsernameOrPassword, "banned"
+	case errors.Is(err, errFlapping):
+		return packets.ErrConnectionRateExceeded, "flapping"
+	}
+	return packets.ErrBadUsernameOrPassword, "credentials"
+}
 
 // hello is what a client says of itself in CONNECT.
 type hello struct {
@@ -51,12 +78,15 @@ type hello struct {
 	anonymous bool // neither user name nor password
 	will      bool
 	willTopic string
+	remote    string // host:port
 }
 
 // admission decides who may come in.
 type admission struct {
 	credentials *credentials
-	tokens      Tokens
+	tokens      *tokens
+	bans        *bans
+	flapping    *flapping
 	pepper      fleet.Pepper
 	backend     string // the backends' secret; "" admits none
 	anonymous   Anonymous
@@ -67,20 +97,40 @@ type admission struct {
 func (a *admission) admit(ctx context.Context, h hello) (identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, admissionTimeout)
 	defer cancel()
-	var who identity
-	var err error
-	switch {
-	case h.anonymous:
-		who, err = a.admitAnonymous()
-	case h.username == userService:
-		who, err = a.admitService(ctx, h)
-	case h.username == userBackend:
-		who, err = a.admitBackend(h)
-	default:
-		who, err = a.admitEndpoint(ctx, h)
-	}
+	who, err := a.identify(ctx, h)
 	if err == nil && h.will && (who.role != roleService || ours(h.willTopic) || !who.mayPublish(h.willTopic)) {
 		return identity{}, errWill // mochi publishes wills without asking, so they are looked at here
+	}
+	if err == nil && who.role == roleEndpoint && !a.flapping.connect(who, h.remote) {
+		return identity{}, errFlapping
+	}
+	return who, err
+}
+
+func (a *admission) identify(ctx context.Context, h hello) (identity, error) {
+	if h.anonymous {
+		return a.admitAnonymous()
+	}
+	guest := a.bans.guest(h)
+	seen := a.bans.judge(guest)
+	if seen == banned && h.username != userBackend { // which costs no look-up, and must get in
+		return identity{}, errBanned
+	}
+	var who identity
+	var err error
+	switch h.username {
+	case userService:
+		who, err = a.admitService(ctx, h)
+	case userBackend:
+		who, err = a.admitBackend(h)
+	default:
+		who, err = a.admitEndpoint(ctx, h, seen)
+	}
+	switch {
+	case err == nil:
+		a.bans.right(guest)
+	case errors.Is(err, errCredentials) && !errors.Is(err, errDisabled):
+		a.bans.wrong(guest)
 	}
 	return who, err
 }
@@ -104,15 +154,11 @@ func (a *admission) admitBackend(h hello) (identity, error) {
 }
 
 func (a *admission) admitService(ctx context.Context, h hello) (identity, error) {
-	if a.tokens == nil {
-		return identity{}, errCredentials
-	}
-	token, err := a.tokens.TokenBySecret(ctx, string(h.password))
+	token, err := a.tokens.bySecret(ctx, string(h.password))
 	switch {
 	case errors.Is(err, ErrUnknownToken):
 		return identity{}, errCredentials
 	case err != nil:
-		a.metrics.lookupFailures.Inc()
 		return identity{}, fmt.Errorf("%w: look up token: %w", errUnavailable, err)
 	case token.ExpiresAt != nil && !token.ExpiresAt.After(time.Now()):
 		return identity{}, errCredentials
@@ -127,9 +173,12 @@ func (a *admission) admitService(ctx context.Context, h hello) (identity, error)
 	return who, nil
 }
 
-// admitEndpoint checks a device's secret. One that does not match is compared once more with what the source says now:
-// it may have been changed.
-func (a *admission) admitEndpoint(ctx context.Context, h hello) (identity, error) {
+// errDisabled is errCredentials for one that has the right secret and is not to come in: it is no guess.
+var errDisabled = fmt.Errorf("%w: it is disabled", errCredentials)
+
+// admitEndpoint checks a device's secret. By what is cached it is admitted at once. Otherwise the source is asked, whether
+// the device is known or not and whether a secret is wrong or was changed: all that costs the same.
+func (a *admission) admitEndpoint(ctx context.Context, h hello, seen verdict) (identity, error) {
 	id, err := meterread.ParseDeviceID(h.username)
 	if err != nil || mqtt.Reserved(id) {
 		return identity{}, errCredentials
@@ -138,23 +187,51 @@ func (a *admission) admitEndpoint(ctx context.Context, h hello) (identity, error
 	if !ok {
 		return identity{}, errClientID
 	}
-	for _, age := range []time.Duration{credentialsFresh, credentialsDoubt} {
-		cred, err := a.credentials.get(ctx, id, age)
-		if err != nil {
-			return identity{}, fmt.Errorf("%w: %w", errUnavailable, err)
-		}
-		if cred == nil {
-			_ = fleet.Credential{}.Matches(a.pepper, string(h.password)) // takes as long as for a device that exists
-			return identity{}, errCredentials
-		}
-		if cred.Matches(a.pepper, string(h.password)) && cred.Enabled && speaks(cred.Kind) {
-			return identity{
-				role: roleEndpoint, endpoint: id, kind: cred.Kind, tenant: cred.Tenant, suffixed: suffixed,
-				mac: bytes.Clone(cred.MAC),
-			}, nil
-		}
+	mac := a.pepper.MAC(string(h.password))
+	if cred, ok := a.credentials.cached(id); ok && admits(cred, mac) == nil {
+		a.credentials.used(id)
+		return endpointIdentity(cred, suffixed), nil
 	}
-	return identity{}, errCredentials
+	if seen == knownOnly {
+		return identity{}, errCredentials
+	}
+	cred, err := a.credentials.ask(ctx, id)
+	if err != nil {
+		return identity{}, fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	if cred == nil {
+		cred = &fleet.Credential{}
+	}
+	if err := admits(*cred, mac); err != nil {
+		a.credentials.doubt(id)
+		return identity{}, err
+	}
+	return endpointIdentity(*cred, suffixed), nil
+}
+
+// admits says whether whoever has the secret of mac may come in by c: errCredentials, errDisabled.
+func admits(c fleet.Credential, mac []byte) error {
+	switch {
+	case !hmac.Equal(c.MAC, mac):
+		return errCredentials
+	case !c.Enabled || !speaks(c.Kind):
+		return errDisabled
+	}
+	return nil
+}
+
+func endpointIdentity(c fleet.Credential, suffixed bool) identity {
+	return identity{
+		role: roleEndpoint, endpoint: c.DeviceID, kind: c.Kind, tenant: c.Tenant, suffixed: suffixed, mac: bytes.Clone(c.MAC),
+	}
+}
+
+// showName is a user name for the log: short, and not what may be a secret in the wrong place.
+func showName(name string) string {
+	if _, err := base64.RawURLEncoding.DecodeString(name); err == nil && len(name) == secretLength || strings.HasPrefix(name, fleet.TokenPrefix) {
+		return "<secret>"
+	}
+	return clip(name)
 }
 
 // speaks says whether devices of the kind speak MQTT.

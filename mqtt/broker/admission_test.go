@@ -200,7 +200,7 @@ func TestLookupsAreGathered(t *testing.T) {
 	all.Go(func() { c.run(ctx) })
 	get := func(id fleet.DeviceID) {
 		all.Go(func() {
-			if k, err := c.get(t.Context(), id, credentialsFresh); err != nil || k == nil {
+			if k, err := c.ask(t.Context(), id); err != nil || k == nil {
 				t.Errorf("%s: %v, %v", id, k, err)
 			}
 		})

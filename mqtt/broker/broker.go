@@ -25,6 +25,7 @@ const (
 	packetOverhead = 8 << 10 // topic and properties, beside the payload
 	defaultBacklog = 512 << 10
 	sometimes      = 100 * time.Millisecond // between two lines of a log that clients could flood
+	defaultBan     = 5 * time.Minute
 )
 
 // Options are what a broker needs.
@@ -35,11 +36,16 @@ type Options struct {
 	Log         Log
 	Credentials Credentials
 	Sessions    Sessions
-	Tokens      Tokens // nil: no service clients
+	Tokens      Tokens      // nil: no service clients
+	Revocations Revocations // nil: what is taken back is found within a minute
 
 	Pepper        fleet.Pepper
 	BackendSecret string    // password of user backend; "": no backends
 	Anonymous     Anonymous // "": none
+
+	BanAfter  int           // wrong secrets in a minute, of a user name from an address; 0: nobody is banned
+	BanFor    time.Duration // the longest ban; 0: 5 min
+	FlapLimit int           // connects of an endpoint in a minute before it is held off; 0: none is
 
 	Partitions int // of the uplink log, as made by migrate
 	Shards     int // committers; 0: 2
@@ -57,6 +63,7 @@ type Broker struct {
 	listeners []*listener
 	conns     *connections
 	registry  *registry
+	front     *front
 	hooks     *hooks
 	uplinks   *uplinks
 	hub       *plain.Hub
@@ -64,7 +71,11 @@ type Broker struct {
 	delivery  *delivery
 	presence  *presence
 	creds     *credentials
+	tokens    *tokens
 	metrics   *metrics
+
+	revocations     Revocations
+	revocationsRead atomic.Int64 // Unix nanoseconds
 
 	draining atomic.Bool
 	life     context.Context // ends after the drain
@@ -84,38 +95,41 @@ func New(o Options) (*Broker, error) {
 		b.Close()
 		return nil, err
 	}
-	b.creds = newCredentials(o.Credentials, b.metrics)
+	b.creds, b.tokens, b.revocations = newCredentials(o.Credentials, b.metrics), newTokens(o.Tokens, b.metrics), o.Revocations
+	b.creds.changed = b.hold
+	b.revocationsRead.Store(time.Now().UnixNano())
 	b.fanout = newFanout(o, b.metrics)
 	b.uplinks = newUplinks(o, o.Log, b.fanout, b.metrics)
 	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
 	b.presence = newPresence(o, b.registry, b.uplinks, b.delivery, b.metrics)
-	services := &services{log: o.Logger, metrics: b.metrics, delivery: b.delivery, refusal: &rate.Sometimes{Interval: sometimes}}
+	services := &services{log: o.Logger, metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, refusal: &rate.Sometimes{Interval: sometimes}}
 	b.hub = plain.New(plain.Options{
 		Rules: services, Logger: o.Logger, Registerer: o.Registerer, Watch: mayMatchOurs, Session311: resumeMost,
 	})
 	services.hub, b.fanout.hub = b.hub, b.hub
-	front := &front{
+	b.front = &front{
 		life: b.life, log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, maxPacket: o.MaxPayload + packetOverhead,
 		refusal: rate.Sometimes{Interval: sometimes},
 		admission: &admission{
-			credentials: b.creds, tokens: o.Tokens, pepper: o.Pepper,
-			backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
+			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics), flapping: newFlapping(o, b.uplinks, b.metrics),
+			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
 	}
 	b.hooks = &hooks{
-		life: b.life, log: o.Logger, metrics: b.metrics, services: services, maxPacket: front.maxPacket,
+		life: b.life, log: o.Logger, metrics: b.metrics, services: services, maxPacket: b.front.maxPacket,
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining,
 		},
 	}
 	b.server = newServer(o.Logger)
+	admissionGauges(o.Registerer, b.front.admission, &b.revocationsRead)
 	if err := b.server.AddHook(b.hooks, nil); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
 	for _, l := range b.listeners {
-		l.receive, l.ended = front.receive, b.hooks.ended
+		l.receive, l.ended = b.front.receive, b.hooks.ended
 		if err := b.server.AddListener(l); err != nil {
 			b.Close()
 			return nil, fmt.Errorf("add listener %s: %w", l.spec.Name, err)
@@ -140,6 +154,9 @@ func (o *Options) complete() error {
 	case AnonymousNone, AnonymousMQTT, AnonymousAdmin:
 	default:
 		return fmt.Errorf("unknown role %q for anonymous clients", o.Anonymous)
+	}
+	if o.BanFor == 0 {
+		o.BanFor = defaultBan
 	}
 	if o.Shards == 0 {
 		o.Shards = 2
@@ -233,6 +250,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	periodic.Go(func() { b.presence.verify(ctx) })
 	periodic.Go(func() { b.presence.rollCall(ctx) })
 	periodic.Go(func() { b.recheck(ctx) })
+	periodic.Go(func() { b.followRevocations(ctx) })
 	err := b.server.Serve()
 	if err == nil {
 		for _, l := range b.listeners {
@@ -296,84 +314,5 @@ func (b *Broker) Close() {
 	b.end()
 	for _, l := range b.listeners {
 		l.stop()
-	}
-}
-
-// Forget drops what is known of the endpoints' credentials and closes their sessions: called when a device was disabled
-// or deleted, or its secret changed. They may come back with what is good now. It does not wait.
-func (b *Broker) Forget(ids ...fleet.DeviceID) {
-	b.creds.forget(ids)
-	for _, id := range ids {
-		for _, s := range b.registry.all(id) {
-			b.revoke(s)
-		}
-	}
-}
-
-// ForgetTokens closes the sessions of service clients that signed in with these tokens. It does not wait.
-func (b *Broker) ForgetTokens(ids ...string) {
-	b.services(func(s *session) {
-		for _, id := range ids {
-			if s.who.token == id {
-				b.revoke(s)
-			}
-		}
-	})
-}
-
-func (b *Broker) revoke(s *session) {
-	b.metrics.stopped.WithLabelValues("revoked").Inc()
-	s.link.stop(packets.ErrAdministrativeAction)
-}
-
-// services calls f for every connected service client that has a token.
-func (b *Broker) services(f func(*session)) {
-	for _, w := range b.conns.all() {
-		if s := w.session.Load(); s != nil && s.who.token != "" {
-			f(s)
-		}
-	}
-}
-
-// recheck looks at the credentials of connected clients again from time to time, in case Forget was not called.
-func (b *Broker) recheck(ctx context.Context) {
-	tick := time.NewTicker(recheckEvery / rollCallSlices)
-	defer tick.Stop()
-	for i := 0; ; i = (i + 1) % rollCallSlices {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		b.recheckSlice(ctx, i)
-		if i > 0 {
-			continue
-		}
-		now := time.Now()
-		b.services(func(s *session) {
-			if !s.who.expires.IsZero() && !s.who.expires.After(now) {
-				b.revoke(s)
-			}
-		})
-	}
-}
-
-func (b *Broker) recheckSlice(ctx context.Context, i int) {
-	ids := b.registry.endpoints(i)
-	for len(ids) > 0 {
-		n := min(len(ids), credentialsBatch)
-		found, err := b.creds.look(ctx, ids[:n])
-		if err != nil {
-			return // known credentials go on counting while the source is away
-		}
-		for _, id := range ids[:n] {
-			for _, s := range b.registry.all(id) {
-				if c, ok := found[id]; !ok || !s.who.stillGood(c) {
-					b.creds.forget([]fleet.DeviceID{id})
-					b.revoke(s)
-				}
-			}
-		}
-		ids = ids[n:]
 	}
 }

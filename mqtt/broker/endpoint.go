@@ -2,18 +2,12 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
-	"math"
 	"strings"
 	"sync/atomic"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"meterline/command"
-	"meterline/meterread"
 	"meterline/mqtt"
 )
 
@@ -33,7 +27,7 @@ type endpoints struct {
 func (e *endpoints) begin(ctx context.Context, s *session) {
 	e.presence.begin(ctx, s)
 	// Now that Forget would find the session: was the credential taken back while it was being admitted?
-	cred, err := e.credentials.get(ctx, s.who.endpoint, math.MaxInt64)
+	cred, err := e.credentials.current(ctx, s.who.endpoint)
 	if err != nil || cred == nil || !s.who.stillGood(*cred) {
 		s.link.stop(packets.ErrNotAuthorized)
 	}
@@ -139,16 +133,8 @@ func (e *endpoints) security(s *session, kind string, data map[string]any) {
 		return
 	}
 	s.toldOff = now
-	payload, err := json.Marshal(map[string]any{
-		"v": meterread.Version, "message_id": uuid.NewString(), "type": "security." + kind,
-		"device_id": s.who.endpoint, "at": now.UTC().Format(time.RFC3339Nano), "data": data,
-	})
-	if err != nil {
-		e.log.Error("cannot encode a security event", "error", err) // cannot happen: strings
-		return
-	}
 	e.log.Warn("security event", "type", kind, "endpoint_id", s.who.endpoint, "remote_addr", s.remote)
-	e.uplinks.hint(s.who.endpoint, s.epoch.Load(), command.UplinkSecurity, payload)
+	e.uplinks.security(s.who.endpoint, s.epoch.Load(), kind, data)
 }
 
 // clip keeps a text that somebody else chose short.

@@ -127,10 +127,22 @@ func (c *memCredentials) Credentials(_ context.Context, ids []fleet.DeviceID) ([
 	return found, nil
 }
 
+func (c *memCredentials) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
+}
+
 func (c *memCredentials) set(k fleet.Credential) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known[k.DeviceID] = k
+}
+
+func (c *memCredentials) unset(id fleet.DeviceID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, id)
 }
 
 func (c *memCredentials) fail(err error) {

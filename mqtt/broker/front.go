@@ -70,6 +70,7 @@ func (f *front) receive(w *wire) bool {
 		anonymous: !pk.Connect.UsernameFlag && !pk.Connect.PasswordFlag,
 		will:      pk.Connect.WillFlag,
 		willTopic: pk.Connect.WillTopic,
+		remote:    w.RemoteAddr().String(),
 	})
 	if err != nil {
 		f.refuse(w, c, err)
@@ -120,18 +121,10 @@ func (c *connect) identify() bool {
 
 // refuse answers a client that is not admitted.
 func (f *front) refuse(w *wire, c *connect, err error) {
-	code, reason := packets.ErrBadUsernameOrPassword, "credentials"
-	switch {
-	case errors.Is(err, errUnavailable):
-		code, reason = packets.ErrServerUnavailable, "unavailable"
-	case errors.Is(err, errClientID):
-		code, reason = packets.ErrClientIdentifierNotValid, "client_id"
-	case errors.Is(err, errWill):
-		code, reason = packets.ErrNotAuthorized, "will"
-	}
+	code, reason := refusal(err)
 	f.metrics.refused.WithLabelValues(reason).Inc()
 	f.refusal.Do(func() {
-		f.log.Info("client refused", "reason", reason, "username", clip(string(c.Connect.Username)),
+		f.log.Info("client refused", "reason", reason, "username", showName(string(c.Connect.Username)),
 			"remote_addr", w.RemoteAddr().String(), "error", err)
 	})
 	f.answer(w, code)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,6 +10,18 @@ import (
 
 	"meterline/command"
 )
+
+// admissionGauges export what admission remembers.
+func admissionGauges(r prometheus.Registerer, a *admission, revocationsRead *atomic.Int64) {
+	with := promauto.With(r)
+	gauge := func(name, help string, f func() float64) {
+		with.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterline_mqtt_" + name, Help: help}, f)
+	}
+	gauge("bans", "Bans for wrong secrets that last.", a.bans.active)
+	gauge("held_off", "Endpoints that are held off because they connected too often.", a.flapping.held)
+	gauge("credentials_cached", "Devices whose credentials are cached.", a.credentials.size)
+	gauge("revocations_age_seconds", "Time since what was taken back was last read.", func() float64 { return since(revocationsRead) })
+}
 
 // metrics are the broker's own. None has a device's id as a label.
 type metrics struct {
@@ -31,6 +44,13 @@ type metrics struct {
 	sessionsFailures prometheus.Counter
 	restores         prometheus.Counter
 	lookupFailures   prometheus.Counter
+	lookups          prometheus.Counter
+	credentials      *prometheus.CounterVec // by result
+	bans             *prometheus.CounterVec // by what
+	holdOffs         prometheus.Counter
+
+	revocations        prometheus.Counter
+	revocationFailures prometheus.Counter
 }
 
 var uplinkKinds = []command.UplinkKind{
@@ -73,6 +93,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sessionsFailures: counter("presence_failures_total", "Calls to shared presence that failed."),
 		restores:         counter("presence_restores_total", "Times presence was written again as a whole."),
 		lookupFailures:   counter("credential_lookup_failures_total", "Look-ups of credentials or tokens that failed."),
+		lookups:          counter("credential_lookups_total", "Look-ups of credentials, of many devices at once, and of tokens."),
+		credentials:      counters("credential_uses_total", "Devices that signed in, by what was known of them before.", "result"),
+		bans:             counters("bans_total", "Bans for wrong secrets.", "what"),
+		holdOffs:         counter("hold_offs_total", "Endpoints held off because they connected too often."),
+
+		revocations:        counter("revocations_total", "Devices and tokens that were taken back, repeats included."),
+		revocationFailures: counter("revocation_failures_total", "Looks at what was taken back that failed."),
 	}
 	appended := counters("uplinks_total", "Entries appended to the uplink log.", "kind")
 	for _, k := range uplinkKinds {

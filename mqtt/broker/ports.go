@@ -30,6 +30,13 @@ type Tokens interface {
 	TokenBySecret(ctx context.Context, secret string) (fleet.Token, error)
 }
 
+// Revocations tells what was taken back. It is asked by one goroutine.
+type Revocations interface {
+	// Next lists what was taken back since it last returned without an error, at least once each, in the order in which it
+	// was taken back.
+	Next(ctx context.Context) ([]fleet.Revocation, error)
+}
+
 // Sessions is presence, shared by all gateways. Any error means that it cannot be reached now.
 type Sessions interface {
 	// Open makes s the newest session of its endpoint, with an epoch larger than any before, and tells the other gateways.

@@ -162,7 +162,8 @@ type hi struct {
 	keepAlive      uint16
 	receiveMaximum uint16
 	will           string
-	nobody         bool // no user name, no password
+	nobody         bool   // no user name, no password
+	from           string // address to connect from; "": 127.0.0.1
 }
 
 func dev(id string) hi { return hi{id: id, user: id, pass: id} }
@@ -199,7 +200,11 @@ func (r *rig) connect(t testing.TB, h hi) *client {
 // knock sends CONNECT.
 func (r *rig) knock(t testing.TB, h hi) *client {
 	t.Helper()
-	conn, err := net.Dial("tcp", r.Addr("mqtt"))
+	var dialer net.Dialer
+	if h.from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(h.from)}
+	}
+	conn, err := dialer.Dial("tcp", r.Addr("mqtt"))
 	if err != nil {
 		t.Fatal(err)
 	}

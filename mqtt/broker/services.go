@@ -17,11 +17,15 @@ type services struct {
 	metrics  *metrics
 	hub      *plain.Hub
 	delivery *delivery
+	tokens   *tokens
 	refusal  *rate.Sometimes // logs of refused topics
 }
 
 // begin gives s its session: a connection that had it before is over when it returns.
 func (v *services) begin(s *session) {
+	if !v.tokens.enter(s) { // its token was taken back while it was being admitted
+		s.link.stop(packets.ErrNotAuthorized)
+	}
 	c := s.hello
 	s.plain, s.resumed = v.hub.Connect(s.link.(plain.Link), plain.Connect{
 		Key: s.who.key(c.Connect.ClientIdentifier), Version: c.ProtocolVersion, Clean: c.Connect.Clean,
@@ -67,6 +71,7 @@ func (v *services) packet(s *session, pk packets.Packet) {
 
 // end is called when the connection is gone.
 func (v *services) end(s *session) {
+	v.tokens.leave(s)
 	if s.plain != nil {
 		s.plain.End(s.left)
 	}
