@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	revocationsKept  = time.Hour
+	revocationsKept  = 24 * time.Hour
 	revocationsPrune = 10 * time.Minute
 	revocationsPage  = 5000
 )
@@ -57,7 +57,7 @@ func (db *DB) Revocations(ctx context.Context) (*Revocations, error) {
 }
 
 // Next lists what was taken back since it last returned without an error, at least once each. It reads from where it was
-// when the record comes back after having been away; what is older than an hour may be missing then.
+// when the record comes back after having been away; what is older than a day is not there any more.
 func (r *Revocations) Next(ctx context.Context) ([]fleet.Revocation, error) {
 	var found []fleet.Revocation
 	var next revocationPlace

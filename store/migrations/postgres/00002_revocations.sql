@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- What gateways are to let in no more: written in the transaction that takes it back, read by every gateway once a second,
--- deleted after an hour. Ids become visible out of order, so a reader remembers tx instead: the oldest transaction that was
+-- deleted after a day. Ids become visible out of order, so a reader remembers tx instead: the oldest transaction that was
 -- still running when it looked.
 CREATE TABLE revocations (
     id         bigserial PRIMARY KEY,

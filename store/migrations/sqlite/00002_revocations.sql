@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What gateways are to let in no more: written in the transaction that takes it back, read once a second, deleted after an
--- hour. There is one writer at a time, so ids become visible in their order; AUTOINCREMENT never gives one twice.
+-- What gateways are to let in no more: written in the transaction that takes it back, read once a second, deleted after a
+-- day. There is one writer at a time, so ids become visible in their order; AUTOINCREMENT never gives one twice.
 CREATE TABLE revocations (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     device_id  TEXT,
