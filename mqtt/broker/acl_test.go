@@ -130,22 +130,3 @@ func TestEndpointSubscriptions(t *testing.T) {
 		}
 	}
 }
-
-func FuzzFilters(f *testing.F) {
-	for _, s := range []string{"meterline/v1/+/up/#", "$share/g/x", "#", "+/a", "meterline"} {
-		f.Add(s)
-	}
-	service := identity{role: roleService, tenant: "t1"}
-	f.Fuzz(func(t *testing.T, filter string) {
-		wide := widen(filter)
-		if widen(wide) != wide {
-			t.Errorf("%q is widened twice", filter)
-		}
-		if service.maySubscribe(filter) != service.maySubscribe(wide) {
-			t.Errorf("%q and %q differ", filter, wide)
-		}
-		if ours(filter) && !mayMatchOurs(filter) {
-			t.Errorf("%q is ours and matches nothing of ours", filter)
-		}
-	})
-}
