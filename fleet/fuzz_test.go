@@ -37,6 +37,17 @@ func FuzzImport(f *testing.F) {
 	} {
 		f.Add(false, s)
 	}
+	for _, member := range []string{
+		`"name":"` + strings.Repeat("n", 201) + `"`, `"route":[{"a":"` + strings.Repeat("r", 4096) + `"}]`, `"route":{}`, `"route":[1]`, `"route":[{}]`,
+		`"tags":{"` + strings.Repeat("k", 65) + `":"x"}`, `"tags":{"k":"` + strings.Repeat("v", 257) + `"}`, `"groups":["a b"]`, `"groups":["g","g"]`,
+		`"tags":{` + fuzzMany(`"%d":""`) + `}`, `"groups":[` + fuzzMany(`"%d"`) + `]`, `"endpoint_id":"e"`, `"secret":"` + secret + `"`,
+		`"kind":"meter","endpoint_id":"a b"`, `"kind":"meter"`, `"kind":"meter","endpoint_id":"d","route":[{"a":1}]`, `"kind":"meter","endpoint_id":"e","secret":"x"`,
+	} {
+		f.Add(false, `{"id":"d","kind":"direct",`+member+`}`)
+	}
+	f.Add(false, `{"id":"d","kind":"direct"}`+"\n"+`{"id":"d","kind":"direct"}`)
+	f.Add(false, `{"id":"`+strings.Repeat("x", 70_000)+`"}`)
+	f.Add(true, header+`a,"`+strings.Repeat("x\n", 40_000)+`",direct,,,,,,`)
 	f.Fuzz(func(t *testing.T, asCSV bool, text string) {
 		format := fleet.NDJSON
 		if asCSV {
@@ -75,6 +86,15 @@ func FuzzImport(f *testing.F) {
 			t.Errorf("%s\nonce more: %+v, %v", again.String(), report, err)
 		}
 	})
+}
+
+// fuzzMany is a list of one more than a device may have.
+func fuzzMany(format string) string {
+	var all []string
+	for i := range 65 {
+		all = append(all, fmt.Sprintf(format, i))
+	}
+	return strings.Join(all, ",")
 }
 
 func fuzzComplaints(t *testing.T, err error) {

@@ -54,6 +54,7 @@ func seed(f *testing.F) {
 		add([]byte(`{"v":1,` + d.good + `}`))
 		add([]byte(`{"v":1}`))
 	}
+	seedMembers(f)
 	add([]byte(`{"v":1,"type":"hello","data":{"a\u0000":["\ud834",-1.5e9,"\\u0000"]}}`))
 	add([]byte("\xff\xfe"))
 	for _, s := range walked {
@@ -63,6 +64,36 @@ func seed(f *testing.F) {
 		"256-0:1.8.0", "01-0:1.8.0", "1-0:1.8.", "1-0:1.8.0*", "", "-12.50", "1e-3", "0192F0C1-2b3c-7d4e-8f50-123456789abc"} {
 		f.Add(byte(len(fuzzed)-1), []byte(s))
 	}
+}
+
+// seedMembers gives each decoder its message with one member wrong.
+func seedMembers(f *testing.F) {
+	f.Helper()
+	wrong := []string{"", "null", "1", "-1", "1.5", `"x"`, `"\u0000"`, `""`, "[]", "{}", "true", `"` + strings.Repeat("é", 700) + `"`, `["m-001",null]`, `["a b"]`}
+	id := `"` + someCommand + `"`
+	ack := [][2]string{{"v", "1"}, {"command_id", id}, {"device_ids", `["m-001"]`}, {"status", `"rejected"`}, {"code", `"BUSY"`}, {"message", `"later"`}}
+	event := [][2]string{{"v", "1"}, {"message_id", `"u"`}, {"type", `"alarm"`}, {"device_id", `"m-001"`}, {"at", `"2026-03-01T12:00:00Z"`}, {"data", `{"a":1}`}}
+	whole := [][2]string{{"v", "1"}, {"message_id", `"u"`}, {"results", "[" + resultWith("", "") + "]"}, {"readings", "[" + someReading + "]"}}
+	for _, value := range wrong {
+		for i := range ack {
+			f.Add(byte(2), []byte(objectWith(ack[i][0], value, slices.Clone(ack))))
+			f.Add(byte(3), []byte(objectWith(event[i][0], value, slices.Clone(event))))
+		}
+		for _, m := range whole {
+			message := []byte(objectWith(m[0], value, slices.Clone(whole)))
+			f.Add(byte(0), message)
+			f.Add(byte(1), message)
+		}
+		for _, name := range []string{"command_id", "device_id", "attempt", "status", "final", "code", "message", "readings", "trace"} {
+			f.Add(byte(0), results(resultWith(name, value)))
+		}
+	}
+	for _, data := range []string{`{"a":"\u0000\ud834\udd1e\udd1e"}`, `{"a":1e400}`, `{"a":1E-401}`, `{"\u0000":[1e5,{"b":"\\"}]}`, `{"a":-0.5e+9,"b":"\ud834x"}`, `[1]`} {
+		f.Add(byte(3), []byte(objectWith("data", data, slices.Clone(event))))
+	}
+	f.Add(byte(2), []byte(objectWith("device_ids", `[`+strings.Repeat(`"m",`, maxParts)+`"m"]`, slices.Clone(ack))))
+	f.Add(byte(0), []byte(`{"v":1,"results":`+strings.Repeat("[", 70)+strings.Repeat("]", 70)+`}`))
+	f.Add(byte(0), results(resultWith("readings", `[`+strings.Repeat(`1,`, maxParts)+`1]`)))
 }
 
 // fuzzed are the decoders, by the first argument of FuzzDecode.

@@ -55,6 +55,7 @@ var fuzzTopics = []string{
 	"a", "a/b", "a/b/c", "b", "meterline/v1/all/down/command", "meterline/v1/group/g/down/command", "meterline/v1/d1/up/x", "meterline",
 	"meterline/v1/+/up/#", "#", "+/b", "a/#", "$SYS/broker/uptime", "$SYS/#", "$share/g/a/b", "$share/g/#", "$share/g/meterline/v1/+/up/result",
 	"$share//a", "$share/+/a", "", "a\x00b", "\xff", "a/+b", "$meterline/refused", "meterline/v1/d1/#", "$SHARE/g/meterline/#", "/", "ä/€",
+	strings.Repeat("long/", 60),
 }
 
 // fuzzScript reads the input of a fuzz target. Past its end there are zeros.
