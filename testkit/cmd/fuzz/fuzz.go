@@ -127,6 +127,9 @@ func runFor(ctx context.Context, o options, t target, binary string, long time.D
 		did.CPUSeconds = (s.UserTime() + s.SystemTime()).Seconds()
 	}
 	fmt.Fprintf(out, "%-32s %10d execs %8.0f /s %6d new %8.1f s CPU\n", t, did.Execs, float64(did.Execs)/did.WallSeconds, did.Interesting, did.CPUSeconds)
+	if strings.Contains(text.String(), "no fuzz tests to fuzz") {
+		return did, errors.New("go test does not find the target: is it behind a build tag?")
+	}
 	if err != nil && ctx.Err() == nil {
 		did.Crashes = 1
 		fmt.Fprintf(out, "%s FAILED: %v\n%s%s", t, err, text.String(), failingInput(cmd.Dir, text.String()))

@@ -1,7 +1,7 @@
 // Command fuzz runs the fuzz targets of the repository, one after the other, and keeps what they found and the totals:
 //
 //	go run ./testkit/cmd/fuzz                     every target until it has had 30 CPU minutes, over all runs
-//	go run ./testkit/cmd/fuzz -time 3s            every target for three seconds, as CI does
+//	go run ./testkit/cmd/fuzz -time 4s            every target for four seconds, as CI does
 //	go run ./testkit/cmd/fuzz -run mqtt/broker    some of them
 //	go run ./testkit/cmd/fuzz -list               what there is
 //	go run ./testkit/cmd/fuzz -cover              how much of the decoders the committed inputs reach

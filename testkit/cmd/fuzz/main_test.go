@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// write makes a module with one fuzz target.
+// write makes files in a directory of their own.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -30,7 +30,7 @@ const fragile = `package fragile
 
 import "testing"
 
-func FuzzFragile(f *testing.F) {
+func TARGET(f *testing.F) {
 	f.Add("a")
 	f.Fuzz(func(t *testing.T, s string) {
 		if CONDITION {
@@ -39,6 +39,16 @@ func FuzzFragile(f *testing.F) {
 	})
 }
 `
+
+// fragileModule is a module with the target FuzzFragile, which fails on some inputs. (The target is not written out above: find would
+// take it for one of ours.)
+func fragileModule(t *testing.T, fails string) string {
+	t.Helper()
+	return write(t, map[string]string{
+		"go.mod":          "module fragile\n\ngo 1.26\n",
+		"fragile_test.go": strings.NewReplacer("CONDITION", fails, "TARGET", "FuzzFragile").Replace(fragile),
+	})
+}
 
 func TestFindsTargetsInOrder(t *testing.T) {
 	t.Parallel()
@@ -64,7 +74,7 @@ func TestFindsTargetsInOrder(t *testing.T) {
 // A good target adds to the totals until it has had its time; a bad one fails the run and shows its input.
 func TestFuzzesAndAddsUp(t *testing.T) {
 	t.Parallel()
-	root := write(t, map[string]string{"go.mod": "module fragile\n\ngo 1.26\n", "fragile_test.go": strings.ReplaceAll(fragile, "CONDITION", "len(s) < 0")})
+	root := fragileModule(t, "len(s) < 0")
 	var out, stderr bytes.Buffer
 	args := []string{"-root", root, "-cpu", "1s", "-parallel", "1"}
 	for range 2 { // the second time there is nothing left to do
@@ -83,7 +93,7 @@ func TestFuzzesAndAddsUp(t *testing.T) {
 
 func TestAFailingTargetShowsItsInput(t *testing.T) {
 	t.Parallel()
-	root := write(t, map[string]string{"go.mod": "module fragile\n\ngo 1.26\n", "fragile_test.go": strings.ReplaceAll(fragile, "CONDITION", `len(s) > 3`)})
+	root := fragileModule(t, "len(s) > 3")
 	var out, stderr bytes.Buffer
 	if status := run(t.Context(), []string{"-root", root, "-time", "20s", "-parallel", "1"}, &out, &stderr); status != 1 {
 		t.Fatalf("status %d\n%s", status, out.String())
