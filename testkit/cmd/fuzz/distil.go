@@ -23,8 +23,11 @@ func distil(ctx context.Context, o options, targets []target, out io.Writer) err
 	return nil
 }
 
+// beside is code of others that inputs are worth keeping for: what a connection passes before and after ours.
+const beside = "github.com/mochi-mqtt/server/v2/..."
+
 func distilOne(ctx context.Context, o options, t target) (kept int, err error) {
-	binary, err := compile(ctx, o, t, "-coverpkg="+packages(decoders(decoderList)))
+	binary, err := compile(ctx, o, t, "-coverpkg="+packages(decoders(decoderList))+","+beside)
 	if err != nil {
 		return 0, err
 	}

@@ -19,6 +19,7 @@ import (
 const (
 	minimize = "10s"            // for one input
 	slice    = 10 * time.Minute // of one run, after which the totals are saved
+	leastRun = 5 * time.Second  // a shorter one does nothing but look at what is known
 	grace    = 20 * time.Second // for a target to end when it was told to
 )
 
@@ -81,7 +82,7 @@ func fuzzOne(ctx context.Context, o options, t target, sums, this totals, out io
 		}
 		left = (o.cpu - sums.of(t.String()).cpu()) / time.Duration(o.parallel)
 		if left > 0 {
-			left = max(left, time.Second) // go test runs no shorter than that
+			left = max(left, leastRun)
 		}
 	}
 	return nil
