@@ -8,9 +8,9 @@ func connectionSeeds() [][]byte {
 		s                                                                  = stepSync
 	)
 	// connect with keep-alive 60: user, how, keep-alive, and for MQTT 5 no properties.
-	v4 := func(client, user, how byte) []byte { return []byte{client | actConnect, user, how &^ 1, 60} }
+	v4 := func(client, user, how byte) []byte { return []byte{client + actConnect, user, how &^ 1, 60} }
 	v5 := func(client, user, how byte, props ...byte) []byte {
-		return append([]byte{client | actConnect, user, how | 1, 60, byte(len(props))}, props...)
+		return append([]byte{client + actConnect, user, how | 1, 60, byte(len(props))}, props...)
 	}
 	pub4 := func(client, flags, topic, id byte, payload string) []byte {
 		b := []byte{client | actPublish, flags, topic}
