@@ -9,6 +9,9 @@ PKG ?= ./...
 # One PostgreSQL and one Redis for all packages: half a second once, not two seconds for each.
 SERVERS := go run ./testkit/cmd/servers --
 REPORT := go run ./testkit/cmd/report
+FUZZ := go run ./testkit/cmd/fuzz
+# CPU time that each fuzz target is to have had, over all runs of make fuzz.
+FUZZTIME ?= 30m
 
 .PHONY: help
 help: ## this list
@@ -31,6 +34,23 @@ test-short: ## tests with what is installed; lists what was skipped
 bench: ## benchmarks, with real servers
 	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -run '^$$' -bench . -benchmem $(PKG)
 
+.PHONY: fuzz
+fuzz: ## fuzz each target until it has had FUZZTIME of CPU; goes on where it was interrupted, totals in .cache/fuzz/totals.json
+	$(FUZZ) -cpu $(FUZZTIME)
+
+.PHONY: fuzz-short
+fuzz-short: ## fuzz each target for four seconds, from the committed inputs
+	rm -rf .cache/fuzz-short/corpus
+	$(FUZZ) -time 4s -cache .cache/fuzz-short
+
+.PHONY: fuzz-cover
+fuzz-cover: ## how much of the decoders the committed inputs reach; fails below 90 %
+	$(FUZZ) -cover
+
+.PHONY: fuzz-distil
+fuzz-distil: ## copy inputs that make fuzz found to testdata/fuzz, where they reach more
+	$(FUZZ) -distil
+
 .PHONY: lint
 lint: ## golangci-lint, in the version that .ci/lint pins
 	.ci/lint
@@ -49,5 +69,5 @@ openapi: ## write docs/openapi.yaml from the code
 	mv docs/openapi.yaml.new docs/openapi.yaml
 
 .PHONY: ci
-ci: ## what CI runs: format, build, vet, lint, test
+ci: ## what CI runs: format, build, vet, lint, test, fuzz
 	.ci/run

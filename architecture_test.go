@@ -53,6 +53,7 @@ var allowed = map[string][]string{
 	"testkit":               {},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
+	"testkit/cmd/fuzz":      {},
 }
 
 // parts is every package but the wiring and what is for tests only.

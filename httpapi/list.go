@@ -1,9 +1,10 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/base64"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"meterline/command"
 )
@@ -44,7 +45,7 @@ func (p Paged) after() (string, error) {
 		return "", nil
 	}
 	name, err := base64.RawURLEncoding.DecodeString(p.Cursor)
-	if err != nil || !strings.HasPrefix(string(name), "after:") || strings.ContainsRune(string(name), 0) {
+	if err != nil || !bytes.HasPrefix(name, []byte("after:")) || !utf8.Valid(name) || bytes.IndexByte(name, 0) >= 0 {
 		return "", invalid(complaint("?cursor", "is not a next_cursor of this list"))
 	}
 	return string(name[len("after:"):]), nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,6 +28,11 @@ var (
 // seed gives a fuzz target the samples, the table cases and some that are broken.
 func seed(f *testing.F) {
 	f.Helper()
+	add := func(payload []byte) {
+		for kind := range byte(len(fuzzed)) {
+			f.Add(kind, payload)
+		}
+	}
 	samples, err := filepath.Glob("testdata/samples/*.json")
 	if err != nil || len(samples) == 0 {
 		f.Fatalf("no samples: %v", err)
@@ -36,48 +42,144 @@ func seed(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(payload)
-		f.Add(payload[:len(payload)/2])
+		add(payload)
+		add(payload[:len(payload)/2])
 	}
 	for _, tc := range readingCases {
 		part := readingWith(tc.member, tc.value)
-		f.Add(readings(part))
-		f.Add(results(resultWith("readings", "["+part+"]")))
+		add(readings(part))
+		add(results(resultWith("readings", "["+part+"]")))
 	}
 	for _, d := range decoders {
-		f.Add([]byte(`{"v":1,` + d.good + `}`))
-		f.Add([]byte(`{"v":1}`))
+		add([]byte(`{"v":1,` + d.good + `}`))
+		add([]byte(`{"v":1}`))
 	}
-	f.Add([]byte(`{"v":1,"type":"hello","data":{"a\u0000":["\ud834",-1.5e9,"\\u0000"]}}`))
-	f.Add([]byte("\xff\xfe"))
+	seedMembers(f)
+	add([]byte(`{"v":1,"type":"hello","data":{"a\u0000":["\ud834",-1.5e9,"\\u0000"]}}`))
+	add([]byte("\xff\xfe"))
+	for _, s := range walked {
+		add([]byte(s))
+	}
+	for _, s := range []string{"m-001", "a b", "\n", "é", strings.Repeat("x", 64), strings.Repeat("x", 65), "1-0:1.8.0", "1-0:1.8.0*255",
+		"256-0:1.8.0", "01-0:1.8.0", "1-0:1.8.", "1-0:1.8.0*", "", "-12.50", "1e-3", "0192F0C1-2b3c-7d4e-8f50-123456789abc"} {
+		f.Add(byte(len(fuzzed)-1), []byte(s))
+	}
 }
 
-func FuzzDecodeResults(f *testing.F) {
+// seedMembers gives each decoder its message with one member wrong.
+func seedMembers(f *testing.F) {
+	f.Helper()
+	wrong := []string{"", "null", "1", "-1", "1.5", `"x"`, `"\u0000"`, `""`, "[]", "{}", "true", `"` + strings.Repeat("é", 700) + `"`, `["m-001",null]`, `["a b"]`}
+	id := `"` + someCommand + `"`
+	ack := [][2]string{{"v", "1"}, {"command_id", id}, {"device_ids", `["m-001"]`}, {"status", `"rejected"`}, {"code", `"BUSY"`}, {"message", `"later"`}}
+	event := [][2]string{{"v", "1"}, {"message_id", `"u"`}, {"type", `"alarm"`}, {"device_id", `"m-001"`}, {"at", `"2026-03-01T12:00:00Z"`}, {"data", `{"a":1}`}}
+	whole := [][2]string{{"v", "1"}, {"message_id", `"u"`}, {"results", "[" + resultWith("", "") + "]"}, {"readings", "[" + someReading + "]"}}
+	for _, value := range wrong {
+		for i := range ack {
+			f.Add(byte(2), []byte(objectWith(ack[i][0], value, slices.Clone(ack))))
+			f.Add(byte(3), []byte(objectWith(event[i][0], value, slices.Clone(event))))
+		}
+		for _, m := range whole {
+			message := []byte(objectWith(m[0], value, slices.Clone(whole)))
+			f.Add(byte(0), message)
+			f.Add(byte(1), message)
+		}
+		for _, name := range []string{"command_id", "device_id", "attempt", "status", "final", "code", "message", "readings", "trace"} {
+			f.Add(byte(0), results(resultWith(name, value)))
+		}
+	}
+	for _, data := range []string{`{"a":"\u0000\ud834\udd1e\udd1e"}`, `{"a":1e400}`, `{"a":1E-401}`, `{"\u0000":[1e5,{"b":"\\"}]}`, `{"a":-0.5e+9,"b":"\ud834x"}`, `[1]`} {
+		f.Add(byte(3), []byte(objectWith("data", data, slices.Clone(event))))
+	}
+	f.Add(byte(2), []byte(objectWith("device_ids", `[`+strings.Repeat(`"m",`, maxParts)+`"m"]`, slices.Clone(ack))))
+	f.Add(byte(0), []byte(`{"v":1,"results":`+strings.Repeat("[", 70)+strings.Repeat("]", 70)+`}`))
+	f.Add(byte(0), results(resultWith("readings", `[`+strings.Repeat(`1,`, maxParts)+`1]`)))
+}
+
+// fuzzed are the decoders, by the first argument of FuzzDecode.
+var fuzzed = []func(*testing.T, []byte){fuzzResults, fuzzReadings, fuzzAck, fuzzEvent, fuzzWalk, fuzzText}
+
+// FuzzDecode gives the input to one of the decoders. They share their ground, so inputs of one are tried with the others.
+func FuzzDecode(f *testing.F) {
 	seed(f)
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		before := bytes.Clone(payload)
-		m, err := DecodeResults(payload)
-		unchanged(t, before, payload)
-		if err != nil {
-			poison(t, err, CodeBadResult)
-			return
+	f.Fuzz(func(t *testing.T, kind byte, input []byte) { fuzzed[int(kind)%len(fuzzed)](t, input) })
+}
+
+func fuzzWalk(t *testing.T, payload []byte) {
+	t.Helper()
+	if json.Valid(payload) && utf8.Valid(payload) {
+		walk(t, payload)
+	}
+}
+
+// fuzzText compares what is read from text alone with the patterns that the documentation gives.
+func fuzzText(t *testing.T, input []byte) {
+	t.Helper()
+	s := string(input)
+	if id, err := ParseDeviceID(s); (err == nil) != deviceIDPattern.MatchString(s) || err == nil && string(id) != s {
+		t.Errorf("ParseDeviceID(%q) = %q, %v", s, id, err)
+	}
+	if item, err := ParseItem(s); (err == nil) != itemPattern.MatchString(s) || err == nil && string(item) != s {
+		t.Errorf("ParseItem(%q) = %q, %v", s, item, err)
+	}
+	id, err := ParseCommandID(s)
+	if lower := strings.ToLower(s); (err == nil) != (len(s) == 36 && uuidPattern.MatchString(lower)) || err == nil && string(id) != lower {
+		t.Errorf("ParseCommandID(%q) = %q, %v", s, id, err)
+	}
+	fuzzValue(t, s)
+}
+
+// fuzzValue checks that a value means the number that was written, for both ways to write it.
+func fuzzValue(t *testing.T, s string) {
+	t.Helper()
+	quoted, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raws := [][]byte{quoted}
+	if json.Valid([]byte(s)) && !strings.Contains(s, `"`) { // a number, then
+		raws = append(raws, []byte(s))
+	}
+	for _, raw := range raws {
+		got, p := decodeValue(bytes.TrimSpace(raw))
+		if p != nil {
+			continue
 		}
-		stored(t, m.MessageID, maxMessageID)
-		parts := array(t, payload, "results")
-		var places []int
-		for _, r := range m.Results {
-			places = append(places, r.Index)
-			checkResult(t, r)
-			if !bytes.Equal(r.Raw, parts[r.Index]) {
-				t.Errorf("result %d has raw %q, want %q", r.Index, r.Raw, parts[r.Index])
-			}
+		want, ok := new(big.Rat).SetString(strings.TrimSpace(s))
+		have, same := new(big.Rat).SetString(got)
+		if !ok || !same || want.Cmp(have) != 0 {
+			t.Errorf("the value %s became %s", raw, got)
 		}
-		for _, b := range m.Bad {
-			places = append(places, b.Index)
-			checkBad(t, b, parts, CodeBadResult, CodeDeviceInvalid)
+		if again, p := decodeValue([]byte(`"` + got + `"`)); p != nil || again != got {
+			t.Errorf("the value %s became %s, and that %s", raw, got, again)
 		}
-		complete(t, places, len(parts))
-	})
+	}
+}
+
+func fuzzResults(t *testing.T, payload []byte) {
+	t.Helper()
+	before := bytes.Clone(payload)
+	m, err := DecodeResults(payload)
+	unchanged(t, before, payload)
+	if err != nil {
+		poison(t, err, CodeBadResult)
+		return
+	}
+	stored(t, m.MessageID, maxMessageID)
+	parts := array(t, payload, "results")
+	var places []int
+	for _, r := range m.Results {
+		places = append(places, r.Index)
+		checkResult(t, r)
+		if !bytes.Equal(r.Raw, parts[r.Index]) {
+			t.Errorf("result %d has raw %q, want %q", r.Index, r.Raw, parts[r.Index])
+		}
+	}
+	for _, b := range m.Bad {
+		places = append(places, b.Index)
+		checkBad(t, b, parts, CodeBadResult, CodeDeviceInvalid)
+	}
+	complete(t, places, len(parts))
 }
 
 func checkResult(t *testing.T, r Result) {
@@ -106,87 +208,81 @@ func checkResult(t *testing.T, r Result) {
 	}
 }
 
-func FuzzDecodeReadings(f *testing.F) {
-	seed(f)
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		before := bytes.Clone(payload)
-		m, err := DecodeReadings(payload)
-		unchanged(t, before, payload)
-		if err != nil {
-			poison(t, err, CodeBadReading)
-			return
+func fuzzReadings(t *testing.T, payload []byte) {
+	t.Helper()
+	before := bytes.Clone(payload)
+	m, err := DecodeReadings(payload)
+	unchanged(t, before, payload)
+	if err != nil {
+		poison(t, err, CodeBadReading)
+		return
+	}
+	stored(t, m.MessageID, maxMessageID)
+	parts := array(t, payload, "readings")
+	if len(m.Readings)+len(m.Bad) != len(parts) {
+		t.Errorf("%d good and %d bad of %d", len(m.Readings), len(m.Bad), len(parts))
+	}
+	for _, r := range m.Readings {
+		checkReading(t, r)
+		if r.CommandID != "" {
+			t.Errorf("nobody asked, but %s is said to have", r.CommandID)
 		}
-		stored(t, m.MessageID, maxMessageID)
-		parts := array(t, payload, "readings")
-		if len(m.Readings)+len(m.Bad) != len(parts) {
-			t.Errorf("%d good and %d bad of %d", len(m.Readings), len(m.Bad), len(parts))
-		}
-		for _, r := range m.Readings {
-			checkReading(t, r)
-			if r.CommandID != "" {
-				t.Errorf("nobody asked, but %s is said to have", r.CommandID)
-			}
-		}
-		for _, b := range m.Bad {
-			checkBad(t, b, parts, append([]string{CodeDeviceInvalid}, readingCodes...)...)
-		}
-	})
+	}
+	for _, b := range m.Bad {
+		checkBad(t, b, parts, append([]string{CodeDeviceInvalid}, readingCodes...)...)
+	}
 }
 
-func FuzzDecodeAck(f *testing.F) {
-	seed(f)
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		before := bytes.Clone(payload)
-		a, err := DecodeAck(payload)
-		unchanged(t, before, payload)
-		if err != nil {
-			poison(t, err, CodeBadAck, CodeDeviceInvalid)
-			return
+func fuzzAck(t *testing.T, payload []byte) {
+	t.Helper()
+	before := bytes.Clone(payload)
+	a, err := DecodeAck(payload)
+	unchanged(t, before, payload)
+	if err != nil {
+		poison(t, err, CodeBadAck, CodeDeviceInvalid)
+		return
+	}
+	if !uuidPattern.MatchString(string(a.CommandID)) || len(a.DeviceIDs) == 0 ||
+		!slices.Contains([]string{StatusAccepted, StatusProgress, StatusRejected}, a.Status) {
+		t.Errorf("taken as good: %+v", a)
+	}
+	for _, id := range a.DeviceIDs {
+		if !deviceIDPattern.MatchString(string(id)) {
+			t.Errorf("taken as a device id: %q", id)
 		}
-		if !uuidPattern.MatchString(string(a.CommandID)) || len(a.DeviceIDs) == 0 ||
-			!slices.Contains([]string{StatusAccepted, StatusProgress, StatusRejected}, a.Status) {
-			t.Errorf("taken as good: %+v", a)
-		}
-		for _, id := range a.DeviceIDs {
-			if !deviceIDPattern.MatchString(string(id)) {
-				t.Errorf("taken as a device id: %q", id)
-			}
-		}
-		stored(t, a.Code, maxCode)
-		stored(t, a.Message, maxMessage)
-	})
+	}
+	stored(t, a.Code, maxCode)
+	stored(t, a.Message, maxMessage)
 }
 
-func FuzzDecodeEvent(f *testing.F) {
-	seed(f)
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		before := bytes.Clone(payload)
-		e, err := DecodeEvent(payload)
-		unchanged(t, before, payload)
-		if err != nil {
-			poison(t, err, CodeBadEvent, CodeDeviceInvalid)
-			return
-		}
-		stored(t, e.MessageID, maxMessageID)
-		if !deviceIDPattern.MatchString(e.Type) || e.DeviceID != "" && !deviceIDPattern.MatchString(string(e.DeviceID)) {
-			t.Errorf("taken as good: %+v", e)
-		}
-		if !e.At.IsZero() {
-			checkTime(t, e.At)
-		}
-		if e.Data == nil {
-			return
-		}
-		var data map[string]any
-		d := json.NewDecoder(bytes.NewReader(e.Data))
-		d.UseNumber()
-		if err := d.Decode(&data); err != nil || data == nil {
-			t.Fatalf("data %q is not an object: %v", e.Data, err)
-		}
-		if hasNUL(data) {
-			t.Errorf("data %q has a NUL", e.Data)
-		}
-	})
+func fuzzEvent(t *testing.T, payload []byte) {
+	t.Helper()
+	before := bytes.Clone(payload)
+	e, err := DecodeEvent(payload)
+	unchanged(t, before, payload)
+	if err != nil {
+		poison(t, err, CodeBadEvent, CodeDeviceInvalid)
+		return
+	}
+	stored(t, e.MessageID, maxMessageID)
+	if !deviceIDPattern.MatchString(e.Type) || e.DeviceID != "" && !deviceIDPattern.MatchString(string(e.DeviceID)) {
+		t.Errorf("taken as good: %+v", e)
+	}
+	if !e.At.IsZero() {
+		checkTime(t, e.At)
+	}
+	if e.Data == nil {
+		return
+	}
+	var data map[string]any
+	d := json.NewDecoder(bytes.NewReader(e.Data))
+	d.UseNumber()
+	if err := d.Decode(&data); err != nil || data == nil {
+		t.Fatalf("data %q is not an object: %v", e.Data, err)
+	}
+	if hasNUL(data) {
+		t.Errorf("data %q has a NUL", e.Data)
+	}
 }
 
 // hasNUL looks for a NUL in the names and texts of decoded JSON.

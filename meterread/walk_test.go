@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 var walked = []string{
@@ -21,17 +20,6 @@ func TestWalk(t *testing.T) {
 	for _, s := range walked {
 		walk(t, []byte(s))
 	}
-}
-
-func FuzzWalk(f *testing.F) {
-	for _, s := range walked {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		if json.Valid(payload) && utf8.Valid(payload) {
-			walk(t, payload)
-		}
-	})
 }
 
 // walk compares what the walkers find in valid JSON with what encoding/json finds.

@@ -85,17 +85,3 @@ func TestParseUplinkTopicAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
-
-func FuzzTopics(f *testing.F) {
-	for _, s := range []string{"meterline/v1/a/up/ack", "meterline/v1/a/down/command", AllCommands, "meterline/v1/"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, topic string) {
-		if id, ok := ParseCommandTopic(topic); ok && CommandTopic(id) != topic {
-			t.Errorf("%q is not the topic of %q", topic, id)
-		}
-		if id, c, ok := ParseUplinkTopic(topic); ok && UplinkTopic(id, c) != topic {
-			t.Errorf("%q is not the topic of %q %q", topic, id, c)
-		}
-	})
-}

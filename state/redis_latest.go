@@ -40,14 +40,23 @@ func (r *Redis) Latest(ctx context.Context, d meterread.DeviceID) ([]meterread.R
 	if err != nil {
 		return nil, false, fmt.Errorf("load the newest readings of %s: %w", d, err)
 	}
+	rs, err := decodeReadings(got)
+	if err != nil {
+		return nil, false, fmt.Errorf("decode a newest reading of %s: %w", d, err)
+	}
+	return rs, true, nil
+}
+
+// decodeReadings reads what the hash has of each item.
+func decodeReadings(got []string) ([]meterread.Reading, error) {
 	rs := make([]meterread.Reading, len(got))
 	for i, s := range got {
 		if err := json.Unmarshal([]byte(s), &rs[i]); err != nil {
-			return nil, false, fmt.Errorf("decode a newest reading of %s: %w", d, err)
+			return nil, err
 		}
 	}
 	sortByItem(rs)
-	return rs, true, nil
+	return rs, nil
 }
 
 // PrepareLatest begins to fill in a device's newest readings; see Prepare.

@@ -115,12 +115,20 @@ func (r *Redis) Withdraw(ctx context.Context, g command.Gateway) error {
 // Watch calls f for sessions opened anywhere until ctx is done. Sessions may be missed while Redis is away.
 func (r *Redis) Watch(ctx context.Context, f func(command.Session)) error {
 	return r.subscribe(ctx, sessionsChannel, func(payload string) {
-		var s openedSession
-		if json.Unmarshal([]byte(payload), &s) == nil {
-			f(command.Session{Endpoint: s.Endpoint, Gateway: s.Gateway, Incarnation: s.Incarnation, Epoch: s.Epoch,
-				Since: s.Since, RemoteAddr: s.RemoteAddr})
+		if s, ok := decodeOpened(payload); ok {
+			f(s)
 		}
 	})
+}
+
+// decodeOpened reads what meterline:sessions tells.
+func decodeOpened(payload string) (command.Session, bool) {
+	var s openedSession
+	if json.Unmarshal([]byte(payload), &s) != nil {
+		return command.Session{}, false
+	}
+	return command.Session{Endpoint: s.Endpoint, Gateway: s.Gateway, Incarnation: s.Incarnation, Epoch: s.Epoch,
+		Since: s.Since, RemoteAddr: s.RemoteAddr}, true
 }
 
 // Sessions looks up the newest session of each endpoint that has one.
@@ -164,6 +172,11 @@ func (r *Redis) Gateways(ctx context.Context) (map[command.Gateway]int64, error)
 	if err != nil {
 		return nil, fmt.Errorf("list gateways: %w", err)
 	}
+	return decodeGateways(all)
+}
+
+// decodeGateways reads the hash meterline:gateways.
+func decodeGateways(all map[string]string) (map[command.Gateway]int64, error) {
 	beats := make(map[command.Gateway]int64, len(all))
 	for id, raw := range all {
 		var a announced

@@ -98,7 +98,7 @@ func ours(topic string) bool {
 // shared takes the filter of a shared subscription, $share/{group}/{filter}, apart.
 func shared(filter string) (group, inner string) {
 	prefix, rest, ok := strings.Cut(filter, "/")
-	if !ok || !strings.EqualFold(prefix, "$share") { // mochi compares so
+	if !ok || prefix != "$share" {
 		return "", filter
 	}
 	group, inner, _ = strings.Cut(rest, "/")

@@ -129,18 +129,3 @@ func TestEndpointSubscriptions(t *testing.T) {
 		}
 	}
 }
-
-func FuzzFilters(f *testing.F) {
-	for _, s := range []string{"meterline/v1/+/up/#", "$share/g/x", "#", "+/a", "meterline"} {
-		f.Add(s)
-	}
-	service := identity{role: roleService, tenant: "t1"}
-	f.Fuzz(func(t *testing.T, filter string) {
-		if _, inner := shared(filter); ours(inner) && service.maySubscribe(filter) && !withinUplinks(inner) {
-			t.Errorf("%q is wider than uplinks", filter)
-		}
-		if ours(filter) && !mayMatchOurs(filter) {
-			t.Errorf("%q is ours and matches nothing of ours", filter)
-		}
-	})
-}

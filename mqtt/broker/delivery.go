@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -206,15 +208,26 @@ func (m message) packet(id uint16, version byte, now time.Time) packets.Packet {
 		{Key: "message_type", Val: m.MessageType},
 		{Key: "traceparent", Val: m.TraceParent},
 	} {
-		if p.Val != "" {
+		if mirrored(p.Val) {
 			pk.Properties.User = append(pk.Properties.User, p)
 		}
 	}
 	if !m.ExpiresAt.IsZero() {
-		seconds := (m.ExpiresAt.Sub(now) + time.Second - 1) / time.Second
+		left := m.ExpiresAt.Sub(now) // 292 years at most
+		seconds := left / time.Second
+		if left%time.Second > 0 {
+			seconds++
+		}
 		pk.Properties.MessageExpiryInterval = uint32(min(max(seconds, 1), 1<<31))
 	}
 	return pk
+}
+
+// mirrored says whether a text of the header becomes a property. One that is longer than any of ours, or that MQTT does
+// not allow (MQTT 5, 1.5.4), would make the whole packet malformed; it is in the payload all the same.
+func mirrored(s string) bool {
+	const most = 256
+	return s != "" && len(s) <= most && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // acknowledged handles an endpoint's PUBACK. An id that is not in flight is ignored.
