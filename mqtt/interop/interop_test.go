@@ -18,9 +18,18 @@ import (
 	"time"
 )
 
-// pending names what does not hold yet, as make/version/transport/role/scenario, with * for any. It has to hold some day:
-// one that passes fails the test, and leaves this list.
-var pending = []string{}
+// pending is what does not hold yet. It has to hold some day: one that passes fails the test, and leaves this list.
+var pending = []expectation{
+	{"*/*/*/*/resume-QoS-[12]", "what was queued comes in any order, and a SUBSCRIBE with an id that is in flight is refused (0x91)", false},
+	{"mosquitto/5/*/*/will-asked-for", "DISCONNECT with reason 0x04 sends no will", false},
+	{"*/*/*/*/clean-start", "who connects at once finds the session of a clean connection that has just ended", true},
+}
+
+type expectation struct {
+	cells string // make/version/transport/role/scenario, with * for any
+	why   string
+	maybe bool // it is a race, and may pass by luck
+}
 
 // roles are whom a client signs in as: somebody without credentials where the gateway lets anybody in, an API token, and a
 // device with its secret.
@@ -34,7 +43,7 @@ const (
 var errCannot = errors.New("this client cannot do that")
 
 // patience is how long a scenario may take, on a machine that is busy with other tests.
-const patience = 8 * time.Second
+const patience = 30 * time.Second
 
 func TestClients(t *testing.T) {
 	t.Parallel()
@@ -66,22 +75,22 @@ func judge(t *testing.T, b *bench, play func(context.Context, *bench) error) str
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	expected := slices.ContainsFunc(pending, func(p string) bool { ok, _ := path.Match(p, b.cell()); return ok })
+	due := slices.IndexFunc(pending, func(p expectation) bool { ok, _ := path.Match(p.cells, b.cell()); return ok })
 	err := errors.Join(play(ctx, b), b.tidy())
 	switch {
 	case errors.Is(err, errCannot):
 		return "-"
-	case expected && err == nil:
-		t.Error("this is on the list of what does not hold yet, but it does: take it off")
-		return "holds"
-	case expected:
-		t.Log("pending: ", err)
+	case err == nil && (due < 0 || pending[due].maybe):
+		return "ok"
+	case err == nil:
+		t.Errorf("it holds: take %q off the list of what is pending", pending[due].cells)
+		return "HOLDS"
+	case due >= 0:
+		t.Logf("pending, %s: %v", pending[due].why, err)
 		return "pending"
-	case err != nil:
-		t.Error(err)
-		return "FAILED"
 	}
-	return "ok"
+	t.Error(err)
+	return "FAILED"
 }
 
 // matrix is the table of results.

@@ -43,7 +43,9 @@ func (pahoDriver) connect(ctx context.Context, _ variant, to address, as login) 
 		if err := done(ctx, token, "subscribe"); err != nil {
 			return nil, err
 		}
-		c.qos = append(c.qos, token.Result()[f.Topic])
+		for _, qos := range token.Result() { // one; paho files it without $share and group
+			c.qos = append(c.qos, qos)
+		}
 	}
 	return c, nil
 }
@@ -108,7 +110,7 @@ func (c *pahoClient) granted() []byte               { return c.qos }
 func (c *pahoClient) present() (present, told bool) { return c.had, true }
 
 func (c *pahoClient) disconnect(context.Context) error {
-	c.Disconnect(0)
+	c.Disconnect(5000) // at most: it returns when DISCONNECT is written
 	return nil
 }
 
