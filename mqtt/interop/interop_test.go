@@ -49,6 +49,10 @@ func TestClients(t *testing.T) {
 	t.Parallel()
 	e, m := newEstate(t), &matrix{cells: map[string]string{}}
 	t.Run("all", func(t *testing.T) { // returns when all that is parallel in it has ended
+		t.Run("documentation", func(t *testing.T) {
+			t.Parallel()
+			examples(t, e)
+		})
 		for _, make := range makes {
 			t.Run(make.name, func(t *testing.T) {
 				t.Parallel()
