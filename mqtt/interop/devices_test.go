@@ -50,7 +50,7 @@ func (b *bench) stored(ctx context.Context, id, value string) error {
 			return false, err
 		}
 		if got := list.Items[0].Value; got != value || len(list.Items) > 1 {
-			return false, fmt.Errorf("%d readings are stored, one is %s; want %s", len(list.Items), got, value)
+			return false, fmt.Errorf("%d readings are stored, one is %s; want one, %s", len(list.Items), got, value)
 		}
 		return true, nil
 	})
