@@ -18,9 +18,15 @@ const (
 )
 
 // missing is the error of a server that is not installed.
-type missing struct{ server, install string }
+type missing struct {
+	server  string
+	install string // Debian's packages; "": only .ci/need-servers knows how
+}
 
 func (m *missing) Error() string {
+	if m.install == "" {
+		return "needs " + m.server + ": .ci/need-servers installs it"
+	}
 	return "needs " + m.server + ": apt-get install " + m.install
 }
 
@@ -42,7 +48,7 @@ func Program(t testing.TB, name, install string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		err = &missing{name, install}
+		err = &missing{server: name, install: install}
 	}
 	need(t, err)
 	return path

@@ -1,0 +1,138 @@
+// Package interop drives a real gateway by the MQTT clients that people really use: the mosquitto programs,
+// paho.mqtt.golang and mqtt.js of npm, over every transport and in every version of the protocol that each of them speaks.
+//
+// A scenario is written once, over the interface client; a driver for each make carries it out. What came of every
+// combination is printed as a table at the end: `go test -v ./mqtt/interop`.
+package interop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+// pending is what does not hold yet. It has to hold some day: one that passes fails the test, and leaves this list.
+var pending = []expectation{
+	{"*/*/*/*/resume-QoS-[12]", "what was queued comes in any order, and a SUBSCRIBE with an id that is in flight is refused (0x91)", false},
+	{"mosquitto/5/*/*/will-asked-for", "DISCONNECT with reason 0x04 sends no will", false},
+	{"*/*/*/*/clean-start", "who connects at once finds the session of a clean connection that has just ended", true},
+}
+
+type expectation struct {
+	cells string // make/version/transport/role/scenario, with * for any
+	why   string
+	maybe bool // it is a race, and may pass by luck
+}
+
+// roles are whom a client signs in as: somebody without credentials where the gateway lets anybody in, an API token, and a
+// device with its secret.
+const (
+	anonymous = "anonymous"
+	service   = "service"
+	device    = "device"
+)
+
+// errCannot is why a cell is empty: this make cannot do it.
+var errCannot = errors.New("this client cannot do that")
+
+// patience is how long a scenario may take, on a machine that is busy with other tests.
+const patience = 30 * time.Second
+
+func TestClients(t *testing.T) {
+	t.Parallel()
+	e, m := newEstate(t), &matrix{cells: map[string]string{}}
+	t.Run("all", func(t *testing.T) { // returns when all that is parallel in it has ended
+		t.Run("documentation", func(t *testing.T) {
+			t.Parallel()
+			examples(t, e)
+		})
+		for _, make := range makes {
+			t.Run(make.name, func(t *testing.T) {
+				t.Parallel()
+				d := make.make(t)
+				for _, v := range make.variants {
+					for _, s := range scenarios {
+						for _, role := range s.roles {
+							b := &bench{estate: e, driver: d, variant: v, role: role, scenario: s.name}
+							t.Run(strings.TrimPrefix(b.cell(), make.name+"/"), func(t *testing.T) {
+								t.Parallel()
+								m.note(v, role+" "+s.name, judge(t, b, s.play))
+							})
+						}
+					}
+				}
+			})
+		}
+	})
+	t.Log("\n" + m.String())
+}
+
+// judge plays a scenario, fails the test when it ought to have ended in another way, and gives what the table says.
+func judge(t *testing.T, b *bench, play func(context.Context, *bench) error) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	due := slices.IndexFunc(pending, func(p expectation) bool { ok, _ := path.Match(p.cells, b.cell()); return ok })
+	err := errors.Join(play(ctx, b), b.tidy())
+	switch {
+	case errors.Is(err, errCannot):
+		return "-"
+	case err == nil && (due < 0 || pending[due].maybe):
+		return "ok"
+	case err == nil:
+		t.Errorf("it holds: take %q off the list of what is pending", pending[due].cells)
+		return "HOLDS"
+	case due >= 0:
+		t.Logf("pending, %s: %v", pending[due].why, err)
+		return "pending"
+	}
+	t.Error(err)
+	return "FAILED"
+}
+
+// matrix is the table of results.
+type matrix struct {
+	mu    sync.Mutex
+	cells map[string]string // by row and column
+}
+
+func (m *matrix) note(v variant, row, result string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cells[row+v.String()] = result
+}
+
+func (m *matrix) String() string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	var columns []variant
+	for _, make := range makes {
+		columns = append(columns, make.variants...)
+	}
+	for _, head := range []func(variant) string{
+		func(v variant) string { return v.client }, func(v variant) string { return v.version }, func(v variant) string { return v.transport },
+	} {
+		for _, v := range columns {
+			fmt.Fprint(w, "\t", head(v))
+		}
+		fmt.Fprintln(w)
+	}
+	for _, s := range scenarios {
+		for _, role := range s.roles {
+			fmt.Fprint(w, role+" "+s.name)
+			for _, v := range columns {
+				fmt.Fprint(w, "\t", m.cells[role+" "+s.name+v.String()])
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	_ = w.Flush() // into a builder
+	return text.String()
+}
