@@ -227,7 +227,7 @@ func forgottenGateway(t *testing.T) {
 	before := c.number(t, "heap")
 	reject(t, c.at, n, who)
 	eventually(t, "all are gone", func() bool { return c.number(t, "clients") == 0 })
-	if each := (c.number(t, "heap") - before) / n; each > 4<<10 {
+	if each := (c.number(t, "heap") - before) / n; each > 8<<10 {
 		t.Errorf("%d bytes are left of each client", each)
 	} else {
 		t.Logf("%d such clients: %d bytes of heap are left of each", n, max(each, 0))
