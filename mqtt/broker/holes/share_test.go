@@ -49,7 +49,7 @@ func shareOfTheDeadService(t *testing.T) {
 	dead, b := dying(t, ours(t).address())
 	pks, _ := b.until(true, func(pks []packets.Packet) bool { return len(without(200, numbers(pks))) == 0 })
 	if lost := without(200, numbers(pks)); len(lost) > 0 || len(dead) == 0 {
-		t.Errorf("%d jobs were at the dead worker, %d never reached the other", len(dead), len(lost))
+		t.Fatalf("%d jobs were at the dead worker, %d never reached the other", len(dead), len(lost))
 	}
 	t.Logf("%d jobs at a worker that dies: all reach the other", len(dead))
 }
