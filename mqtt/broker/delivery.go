@@ -279,9 +279,11 @@ func (d *delivery) next(s *session) {
 // whether the session was subscribed until now.
 func (d *delivery) end(s *session, ended bool) (was bool) {
 	s.mu.Lock()
-	was, s.subscribed = s.subscribed, false
+	was = s.subscribed && !s.ended
 	var undelivered []string
-	if ended {
+	if !ended {
+		s.subscribed = false
+	} else { // it goes on being known whether it was subscribed: whoever takes it over resumes that
 		s.ended = true
 		flights := slices.SortedFunc(maps.Values(s.outbox.inflight), func(a, b flight) int { return a.sent.Compare(b.sent) })
 		for _, f := range flights {

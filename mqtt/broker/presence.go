@@ -244,7 +244,7 @@ func (p *presence) call(ctx context.Context, i int) {
 			}
 		}
 		s.mu.Lock() // so that it cannot be appended after the session's disconnected
-		if s.subscribed {
+		if s.subscribed && !s.ended {
 			p.hint(s, command.UplinkConnected)
 		}
 		s.mu.Unlock()

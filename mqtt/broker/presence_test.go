@@ -261,3 +261,15 @@ func TestHintsAreShedBeforeUplinksAre(t *testing.T) {
 	}
 	q.done([]entry{{weight: weight}})
 }
+
+// The new link may come when the old one, that was lost, is half cleared away.
+func TestASessionIsResumedWhileItsLinkIsClearedAway(t *testing.T) {
+	r := start(t)
+	h := dev("d1")
+	h.persistent = true
+	r.listening(t, h)
+	r.delivery.end(r.Broker.registry.current("d1"), true)
+	if again := r.connect(t, h); !again.connack.SessionPresent {
+		t.Error("the session was not there")
+	}
+}

@@ -78,26 +78,28 @@ func (u *uplinks) uplink(endpoint fleet.DeviceID, epoch int64, kind command.Upli
 	}
 }
 
-// take takes an uplink of s over. At QoS 1 (id is not 0) it waits, in the reader of s alone, while s has too much
-// unacknowledged or the shard is full; at QoS 0 it is shed instead. It fails when ctx is done.
+// take takes an uplink of s over. It waits, in the reader of s alone, while s has too much that is not yet appended, so
+// that nobody fills the shard before others; and at QoS 1 (id is not 0) while the shard is full, where QoS 0 is shed. It
+// fails when ctx is done.
 func (u *uplinks) take(ctx context.Context, s *session, kind command.UplinkKind, payload []byte, id uint16) error {
 	e := entry{
 		uplink: u.uplink(s.who.endpoint, s.epoch.Load(), kind, payload),
 		from:   s, id: id, taken: u.now(),
 	}
-	if id == 0 {
-		if !s.shard.offer(e, promiseless) {
-			u.metrics.shed.WithLabelValues("qos0").Inc()
+	e.units = min(1+int64(len(payload)/unitBytes), windowUnits)
+	if err := s.window.Acquire(ctx, e.units); err != nil {
+		return err
+	}
+	if id != 0 {
+		if err := s.shard.put(ctx, e); err != nil {
+			s.window.Release(e.units)
+			return err
 		}
 		return nil
 	}
-	e.units = 1 + int64(len(payload)/unitBytes)
-	if err := s.window.Acquire(ctx, min(e.units, windowUnits)); err != nil {
-		return err
-	}
-	if err := s.shard.put(ctx, e); err != nil {
-		s.window.Release(min(e.units, windowUnits))
-		return err
+	if !s.shard.offer(e, promiseless) {
+		s.window.Release(e.units)
+		u.metrics.shed.WithLabelValues("qos0").Inc()
 	}
 	return nil
 }
@@ -249,12 +251,16 @@ func (s *shard) acknowledge(batch []entry) {
 		e := &batch[i]
 		if e.barrier != nil || e.lost() {
 			if e.from != nil {
-				e.from.window.Release(min(e.units, windowUnits))
+				e.from.window.Release(e.units)
 			}
 			continue
 		}
 		m.uplinks[e.uplink.Kind].Inc()
-		if e.from == nil || e.id == 0 {
+		switch {
+		case e.from == nil:
+			continue
+		case e.id == 0:
+			e.from.window.Release(e.units)
 			continue
 		}
 		m.pubackSeconds.Observe(now.Sub(e.taken).Seconds())
@@ -262,7 +268,7 @@ func (s *shard) acknowledge(batch []entry) {
 			clients = append(clients, e.from)
 		}
 		e.from.acks = append(e.from.acks, e.id)
-		e.from.units += min(e.units, windowUnits)
+		e.from.units += e.units
 	}
 	for _, c := range clients {
 		_ = c.link.puback(c.acks) // a client that is gone sends again
@@ -282,13 +288,14 @@ func (s *shard) abandon(batch []entry, cause error) {
 			s.of.metrics.shed.WithLabelValues(string(e.uplink.Kind)).Inc()
 		case e.id == 0:
 			s.of.metrics.shed.WithLabelValues("qos0").Inc()
+			e.from.window.Release(e.units)
 		default:
 			if e.from.failed.CompareAndSwap(false, true) {
 				stopped++
 				s.of.metrics.stopped.WithLabelValues("append_failed").Inc()
 				e.from.link.stop(packets.ErrServerBusy)
 			}
-			e.from.window.Release(min(e.units, windowUnits))
+			e.from.window.Release(e.units)
 		}
 	}
 	if !errors.Is(cause, context.Canceled) {
