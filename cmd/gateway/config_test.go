@@ -10,17 +10,25 @@ import (
 func TestBadValues(t *testing.T) {
 	t.Parallel()
 	for flag, args := range map[string][]string{
-		"--mqtt:":             {"--mqtt=nonsense"},
-		"--mqtt-ws:":          {"--mqtt-ws=:no-such-service"},
-		"--mqtt-tls:":         {"--mqtt-tls=:8883"},
-		"--http:":             {"--http=8081"},
-		"--advertise:":        {"--advertise=gateway"},
-		"--id:":               {"--id=a/b"},
-		"--database-url:":     {"--database-url=mysql://x"},
-		"--redis-url:":        {"--redis-url=x"},
-		"--uplink-redis-url:": {"--uplink-redis-url=x"},
-		"--max-payload:":      {"--max-payload=1"},
-		"--log-level":         {"--log-level=loud"},
+		"--mqtt:":                       {"--mqtt=nonsense"},
+		"--mqtt-ws:":                    {"--mqtt-ws=:no-such-service"},
+		"--mqtt-tls:":                   {"--mqtt-tls=:8883"},
+		"--http:":                       {"--http=8081"},
+		"--advertise:":                  {"--advertise=gateway"},
+		"--id:":                         {"--id=a/b"},
+		"--database-url:":               {"--database-url=mysql://x"},
+		"--redis-url:":                  {"--redis-url=x"},
+		"--uplink-redis-url:":           {"--uplink-redis-url=x"},
+		"--mqtt-wss:":                   {"--mqtt-wss=:8884"},
+		"--tls-client-ca:":              {"--tls-client-ca=ca.pem"},
+		"--tls-client-auth":             {"--tls-client-auth=perhaps"},
+		"--proxy-from:":                 {"--proxy-from=10.0.0.0/8,nonsense"},
+		"--max-unadmitted:":             {"--max-unadmitted=0"},
+		"--max-unadmitted-per-address:": {"--max-unadmitted-per-address=-1"},
+		"--publish-rate:":               {"--publish-rate=0.01"},
+		"--publish-bytes:":              {"--publish-bytes=1000"},
+		"--max-payload:":                {"--max-payload=1"},
+		"--log-level":                   {"--log-level=loud"},
 	} {
 		var stdout, stderr bytes.Buffer
 		status := run(t.Context(), args, &stdout, &stderr)

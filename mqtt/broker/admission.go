@@ -53,6 +53,9 @@ type hello struct {
 	anonymous bool // neither user name nor password
 	will      bool
 	willTopic string
+
+	certified []fleet.DeviceID // names of its certificate, verified
+	unspoken  bool             // no password was given
 }
 
 // admission decides who may come in.
@@ -71,6 +74,9 @@ func (a *admission) admit(ctx context.Context, h hello) (identity, error) {
 	defer cancel()
 	var who identity
 	var err error
+	if !h.vouch() {
+		return identity{}, errCredentials
+	}
 	switch {
 	case h.anonymous:
 		who, err = a.admitAnonymous()
@@ -149,10 +155,11 @@ func (a *admission) admitEndpoint(ctx context.Context, h hello) (identity, error
 			_ = fleet.Credential{}.Matches(a.pepper, string(h.password)) // takes as long as for a device that exists
 			return identity{}, errCredentials
 		}
-		if cred.Matches(a.pepper, string(h.password)) && cred.Enabled && speaks(cred.Kind) {
+		matches := cred.Matches(a.pepper, string(h.password))
+		if (matches || h.byCertificate()) && cred.Enabled && speaks(cred.Kind) {
 			return identity{
 				role: roleEndpoint, endpoint: id, kind: cred.Kind, tenant: cred.Tenant, suffixed: suffixed,
-				mac: bytes.Clone(cred.MAC),
+				mac: bytes.Clone(cred.MAC), certified: h.byCertificate(),
 			}, nil
 		}
 	}
@@ -187,7 +194,9 @@ func (w identity) mochiID(clientID string, serial uint64) string {
 	return "$service/" + w.token + "/" + clientID
 }
 
-// stillGood says whether an endpoint that was admitted would be admitted by c.
+// stillGood says whether an endpoint that was admitted would be admitted by c. Its secret counts unless a certificate
+// admitted it.
 func (w identity) stillGood(c fleet.Credential) bool {
-	return c.Enabled && speaks(c.Kind) && c.Tenant == w.tenant && subtle.ConstantTimeCompare(c.MAC, w.mac) == 1
+	return c.Enabled && speaks(c.Kind) && c.Tenant == w.tenant &&
+		(w.certified || subtle.ConstantTimeCompare(c.MAC, w.mac) == 1)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,9 @@ const (
 	defaultPayload = 256 << 10
 	packetOverhead = 8 << 10 // topic and properties, beside the payload
 	defaultBacklog = 512 << 10
+
+	defaultUnadmitted = 16384
+	defaultPerAddress = 256
 )
 
 // Options are what a broker needs.
@@ -43,6 +47,13 @@ type Options struct {
 	MaxPayload int // bytes of one publish; 0: 256 KiB
 	Backlog    int // bytes a client may leave unread before it is disconnected; 0: 512 KiB, and at least two publishes
 
+	Unadmitted           int            // connections that are not admitted yet, in all; 0: 16384. At most half the file descriptors
+	UnadmittedPerAddress int            // of one address (IPv6: /64) before those that keep us waiting are closed; 0: 256
+	Proxies              []netip.Prefix // from these networks every connection begins with a PROXY header (version 2)
+	Certificates         *Certificates  // of listeners: read again while the broker runs; nil: none to be
+	PublishRate          float64        // messages a second of one endpoint, beyond which it is read more slowly; 0: any
+	PublishBytes         int            // and bytes of payload; 0: any
+
 	Logger     *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: metrics are not registered
 }
@@ -53,6 +64,8 @@ type Broker struct {
 	server    *mochi.Server
 	listeners []*listener
 	conns     *connections
+	gate      *gate
+	certs     *Certificates
 	registry  *registry
 	hooks     *hooks
 	uplinks   *uplinks
@@ -75,6 +88,10 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{log: o.Logger, conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
 	b.metrics = newMetrics(o.Registerer)
+	b.gate = newGate(o.Unadmitted, o.UnadmittedPerAddress, b.metrics)
+	if b.certs = o.Certificates; b.certs != nil {
+		b.certs.show(b.metrics)
+	}
 	b.life, b.end = context.WithCancel(context.Background())
 	if err := b.bind(&o); err != nil {
 		b.Close()
@@ -96,7 +113,7 @@ func New(o Options) (*Broker, error) {
 		},
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
-			draining: &b.draining,
+			draining: &b.draining, pace: newPace(o, b.metrics),
 		},
 		presence: b.presence, delivery: b.delivery, uplinks: b.uplinks, fanout: b.fanout,
 		maxPacket: b.server.Options.Capabilities.MaximumPacketSize,
@@ -139,6 +156,12 @@ func (o *Options) complete() error {
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultPayload
 	}
+	if o.Unadmitted == 0 {
+		o.Unadmitted = defaultUnadmitted
+	}
+	if o.UnadmittedPerAddress == 0 {
+		o.UnadmittedPerAddress = defaultPerAddress
+	}
 	o.Backlog = max(o.Backlog, defaultBacklog, 2*(o.MaxPayload+packetOverhead))
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -148,8 +171,12 @@ func (o *Options) complete() error {
 
 // bind opens the listeners, and fills in the gateway's address.
 func (b *Broker) bind(o *Options) error {
+	turns := newTurns()
 	for _, spec := range o.Listeners {
-		l := &listener{spec: spec, log: o.Logger, metrics: b.metrics, conns: b.conns, backlog: o.Backlog}
+		l := &listener{
+			spec: spec, log: o.Logger, metrics: b.metrics, conns: b.conns, gate: b.gate, turns: turns, proxies: o.Proxies,
+			backlog: o.Backlog, message: int64(max(webMessageLeast, o.MaxPayload+packetOverhead)),
+		}
 		if err := l.bind(); err != nil {
 			return err
 		}
@@ -227,6 +254,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	lasting.Go(func() { b.creds.run(b.life) })
 	lasting.Go(func() { b.presence.heartbeat(b.life) })
 	lasting.Go(func() { b.delivery.run(b.life) })
+	if b.certs != nil {
+		periodic.Go(func() { b.certs.run(ctx, b.log, b.metrics) })
+	}
 	periodic.Go(func() { b.presence.watch(ctx) })
 	periodic.Go(func() { b.presence.verify(ctx) })
 	periodic.Go(func() { b.presence.rollCall(ctx) })
@@ -254,6 +284,7 @@ func (b *Broker) drain(ctx context.Context) error {
 	for _, l := range b.listeners {
 		l.stop()
 	}
+	b.gate.close()
 	var errs []error
 	if err := b.uplinks.flush(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("commit uplinks: %w", err))

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,10 +28,15 @@ type conn struct {
 	slow     func(cause string) // counts a client that was given up
 	drains   *sync.WaitGroup    // holds the draining goroutines
 
+	gate  *gate                 // nil in tests; told when the connection is over
+	early atomic.Pointer[early] // nil from admission on
+	from  net.Addr              // of a client behind a proxy; set before anybody asks
+
 	mu       sync.Mutex
 	backlog  []byte
 	pending  int // bytes in backlog and in the drainer's hands
 	draining bool
+	closed   bool
 	err      error // once set, nothing is written any more
 }
 
@@ -128,11 +134,43 @@ func (c *conn) Close() error {
 	if c.err == nil {
 		c.err = net.ErrClosed
 	}
+	if c.gate != nil && !c.closed {
+		var p *place
+		if e := c.early.Swap(nil); e != nil {
+			p = e.place
+		}
+		c.gate.ended(p)
+	}
+	c.closed = true
 	return c.Conn.Close()
 }
 
+// Read waits for the peer.
+func (c *conn) Read(p []byte) (int, error) {
+	if e := c.early.Load(); e != nil {
+		return e.read(c.Conn, p)
+	}
+	return c.Conn.Read(p)
+}
+
+// RemoteAddr is the client's, also when a proxy is in between.
+func (c *conn) RemoteAddr() net.Addr {
+	if c.from != nil {
+		return c.from
+	}
+	return c.Conn.RemoteAddr()
+}
+
 // SetDeadline sets the deadline for reading: writes have their own rule.
-func (c *conn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t) }
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetReadDeadline sets it, but before admission never later than the deadline for CONNECT.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if e := c.early.Load(); e != nil {
+		t = e.ask(t)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
 
 // SetWriteDeadline does nothing: a write does not wait.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }

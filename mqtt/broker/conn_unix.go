@@ -30,3 +30,16 @@ func writeNow(raw syscall.RawConn, p []byte) (n int, err error) {
 	}
 	return n, err
 }
+
+// descriptors is how many files the process may have open; 0: not known.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	const unlimited = 1 << 30
+	if uint64(limit.Cur) > unlimited {
+		return 0
+	}
+	return int(limit.Cur)
+}

@@ -25,6 +25,7 @@ type endpoints struct {
 	delivery *delivery
 	presence *presence
 	draining *atomic.Bool
+	pace     *pace // nil: no limits
 }
 
 // packet handles a packet of an endpoint. It is false for the kinds that are mochi's: PINGREQ, DISCONNECT and what is
@@ -61,6 +62,7 @@ func (e *endpoints) refuse(s *session, why packets.Code) {
 
 // publish takes an uplink. The PUBACK is written when it has been appended, not here.
 func (e *endpoints) publish(ctx context.Context, s *session, pk packets.Packet) {
+	e.pace.hold(ctx, s.who.endpoint, len(pk.Payload), e.draining)
 	if e.draining.Load() {
 		return // no PUBACK: the endpoint sends it again, to the next gateway
 	}

@@ -112,6 +112,8 @@ func (h *hooks) OnConnectAuthenticate(client *mochi.Client, pk packets.Packet) (
 		anonymous: !pk.Connect.UsernameFlag && !pk.Connect.PasswordFlag,
 		will:      pk.Connect.WillFlag,
 		willTopic: pk.Connect.WillTopic,
+		certified: w.certified,
+		unspoken:  !pk.Connect.PasswordFlag,
 	})
 	if err != nil {
 		w.refused = true
@@ -120,6 +122,7 @@ func (h *hooks) OnConnectAuthenticate(client *mochi.Client, pk packets.Packet) (
 	}
 	client.ID = who.mochiID(client.ID, h.serial.Add(1))
 	w.session.Store(h.newSession(client, w, pk, who))
+	w.admitted()
 	return true
 }
 

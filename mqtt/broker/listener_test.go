@@ -47,25 +47,28 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _, _ = near.Close(), far.Close() }()
 	m := newMetrics(nil)
-	l := &listener{log: slog.New(slog.DiscardHandler), metrics: m, conns: &connections{}, closed: make(chan struct{}), backlog: 1024}
-	a := &acceptor{Listener: &hungry{failures: 3, conn: near, asked: make(chan struct{}, 10)}, of: l}
+	l := &listener{
+		log: slog.New(slog.DiscardHandler), metrics: m, conns: &connections{}, gate: newGate(10, 10, m),
+		closed: make(chan struct{}), backlog: 1024,
+	}
+	l.socket = &hungry{failures: 3, conn: near, asked: make(chan struct{}, 10)}
 	began := time.Now()
-	c, err := a.Accept()
+	c, err := l.accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.(*conn).Conn; got != near {
-		t.Errorf("accepted %v", got)
+	if c.Conn != near {
+		t.Errorf("accepted %v", c.Conn)
 	}
 	if took := time.Since(began); took < 7*acceptDelayMin {
 		t.Errorf("tried again after %v", took)
 	}
 
 	starving := &hungry{failures: 1 << 30, asked: make(chan struct{}, 100)}
-	a.Listener = starving
+	l.socket = starving
 	done := make(chan error)
 	go func() {
-		_, err := a.Accept()
+		_, err := l.accept()
 		done <- err
 	}()
 	<-starving.asked
