@@ -28,9 +28,9 @@ func (l *listener) accept() (*conn, error) {
 			return nil, err
 		}
 		l.metrics.acceptErrors.Inc()
-		if delay == 0 {
+		l.hungry.Do(func() {
 			l.log.Warn("cannot accept connections", "listener", l.spec.Name, "error", err)
-		}
+		})
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 			l.gate.relieve()
 		}

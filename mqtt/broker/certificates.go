@@ -30,6 +30,7 @@ type TLSFiles struct {
 // are logged and counted, and the old ones go on.
 type Certificates struct {
 	files  TLSFiles
+	every  time.Duration
 	now    atomic.Pointer[certified]
 	failed [sha256.Size]byte // what was tried last and was no good; of run alone
 }
@@ -43,7 +44,7 @@ type certified struct {
 
 // OpenCertificates reads the files.
 func OpenCertificates(files TLSFiles) (*Certificates, error) {
-	c := &Certificates{files: files}
+	c := &Certificates{files: files, every: certificatesEvery}
 	contents, sum, err := c.read()
 	if err != nil {
 		return nil, err
@@ -128,7 +129,7 @@ func again(pool *x509.CertPool) func(tls.ConnectionState) error {
 
 // run looks at the files until ctx is done.
 func (c *Certificates) run(ctx context.Context, log *slog.Logger, m *metrics) {
-	tick := time.NewTicker(certificatesEvery)
+	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	for {
 		select {

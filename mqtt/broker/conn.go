@@ -127,7 +127,8 @@ func (c *conn) drainPiece(piece []byte) (int, error) {
 	return n, err
 }
 
-// Close closes at once; a backlog is lost.
+// Close closes at once; a backlog is lost. What has come and was not read is thrown away first: otherwise the kernel would
+// send RST, and the peer might never see what was written last, such as why it is refused.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,6 +143,9 @@ func (c *conn) Close() error {
 		c.gate.ended(p)
 	}
 	c.closed = true
+	if c.raw != nil {
+		discard(c.raw)
+	}
 	return c.Conn.Close()
 }
 

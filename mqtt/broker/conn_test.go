@@ -139,3 +139,23 @@ func TestConnDeadlineIsForReading(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 }
+
+// The last word arrives, also when the peer has sent more than was read.
+func TestCloseDoesNotResetThePeer(t *testing.T) {
+	c, far, _ := pair(t, 64<<10)
+	if _, err := far.Write(make([]byte, 20<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("goodbye")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(far); err != nil || string(said) != "goodbye" {
+		t.Errorf("%q, %v", said, err)
+	}
+}

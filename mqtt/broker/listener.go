@@ -20,6 +20,8 @@ import (
 // connectTimeout is the time from accept to the end of CONNECT: PROXY header, TLS and WebSocket handshakes included.
 const connectTimeout = 5 * time.Second
 
+const logEvery = time.Second // at most, of what anybody out there can bring about
+
 // A dead peer is noticed by TCP within a minute, whatever its MQTT keep-alive.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
@@ -108,10 +110,11 @@ type listener struct {
 	gate    *gate
 	turns   *turns
 	proxies proxies
-	backlog int         // bytes a client may leave unread
-	message int64       // bytes of a WebSocket message
-	ended   func(*wire) // called once for every connection that was established, after it is over
-	refusal rate.Sometimes
+	backlog int            // bytes a client may leave unread
+	message int64          // bytes of a WebSocket message
+	ended   func(*wire)    // called once for every connection that was established, after it is over
+	refusal rate.Sometimes // logs of connections that were refused
+	hungry  rate.Sometimes // logs of accept's errors
 
 	socket net.Listener
 	web    *webServer // nil: not for WebSocket
@@ -133,7 +136,7 @@ func (l *listener) bind() error {
 	if l.spec.WebSocket {
 		l.web = newWebServer(l)
 	}
-	l.refusal.Interval = time.Second
+	l.refusal.Interval, l.hungry.Interval = logEvery, logEvery
 	return nil
 }
 

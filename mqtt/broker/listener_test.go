@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"net/http"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
-	"github.com/gorilla/websocket"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
@@ -79,6 +77,7 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 }
 
 func TestAClientThatDoesNotSayConnectIsClosed(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	c, err := net.Dial("tcp", r.Addr("mqtt"))
 	if err != nil {
@@ -172,30 +171,6 @@ func finish(t *testing.T, what string, token paho.Token) {
 	}
 	if err := token.Error(); err != nil {
 		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-func TestWebSocketNeedsTheSubprotocolAndBinaryFrames(t *testing.T) {
-	r := start(t, func(o *Options) {
-		o.Listeners = []Listen{{Name: "ws", Address: "127.0.0.1:0", WebSocket: true}}
-	})
-	url := "ws://" + r.Addr("ws") + "/"
-	_, answer, err := websocket.DefaultDialer.Dial(url, nil)
-	if err == nil || answer == nil || answer.StatusCode != http.StatusBadRequest {
-		t.Errorf("without a subprotocol: %v, %v", answer, err)
-	}
-	dialer := websocket.Dialer{Subprotocols: []string{"mqtt"}}
-	c, _, err := dialer.Dial(url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if err := c.WriteMessage(websocket.TextMessage, []byte{0x10, 0}); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.SetReadDeadline(time.Now().Add(connectTimeout / 2))
-	if _, _, err := c.ReadMessage(); err == nil || isTimeout(err) {
-		t.Errorf("a text frame is answered: %v", err)
 	}
 }
 
