@@ -23,9 +23,6 @@ const (
 	defaultPayload = 256 << 10
 	packetOverhead = 8 << 10 // topic and properties, beside the payload
 	defaultBacklog = 512 << 10
-
-	defaultUnadmitted = 16384
-	defaultPerAddress = 256
 )
 
 // Options are what a broker needs.
@@ -89,9 +86,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{log: o.Logger, conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
 	b.metrics = newMetrics(o.Registerer)
 	b.gate = newGate(o.Unadmitted, o.UnadmittedPerAddress, b.metrics)
-	if b.certs = o.Certificates; b.certs != nil {
-		b.certs.show(b.metrics)
-	}
+	b.certs = o.Certificates
 	b.life, b.end = context.WithCancel(context.Background())
 	if err := b.bind(&o); err != nil {
 		b.Close()
@@ -155,12 +150,6 @@ func (o *Options) complete() error {
 	}
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultPayload
-	}
-	if o.Unadmitted == 0 {
-		o.Unadmitted = defaultUnadmitted
-	}
-	if o.UnadmittedPerAddress == 0 {
-		o.UnadmittedPerAddress = defaultPerAddress
 	}
 	o.Backlog = max(o.Backlog, defaultBacklog, 2*(o.MaxPayload+packetOverhead))
 	if o.Logger == nil {
@@ -254,9 +243,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	lasting.Go(func() { b.creds.run(b.life) })
 	lasting.Go(func() { b.presence.heartbeat(b.life) })
 	lasting.Go(func() { b.delivery.run(b.life) })
-	if b.certs != nil {
-		periodic.Go(func() { b.certs.run(ctx, b.log, b.metrics) })
-	}
+	periodic.Go(func() { b.certs.run(ctx, b.log, b.metrics) })
 	periodic.Go(func() { b.presence.watch(ctx) })
 	periodic.Go(func() { b.presence.verify(ctx) })
 	periodic.Go(func() { b.presence.rollCall(ctx) })

@@ -127,8 +127,12 @@ func again(pool *x509.CertPool) func(tls.ConnectionState) error {
 	}
 }
 
-// run looks at the files until ctx is done.
+// run looks at the files until ctx is done. Of nil there are none.
 func (c *Certificates) run(ctx context.Context, log *slog.Logger, m *metrics) {
+	if c == nil {
+		return
+	}
+	c.show(m)
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	for {

@@ -329,6 +329,7 @@ func TestCertificatesAdmitDevices(t *testing.T) {
 			t.Errorf("%s: %d (%v), want %d", c.name, got, err, c.want)
 		}
 	}
+	r.awaitMetric(t, 3, "clients_refused_total", "reason", "certificate")
 }
 
 func TestCertificatesCanBeRequired(t *testing.T) {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"container/heap"
 	"net"
 	"net/netip"
@@ -10,6 +11,9 @@ import (
 )
 
 const (
+	defaultMost = 16384
+	defaultEach = 256
+
 	// crowdPatience is how long a connection may leave us waiting while its address has more than its share.
 	crowdPatience = time.Second
 	// crowdSearch bounds the search for a connection to close: beyond it, nobody of the crowd is taken to be idle.
@@ -68,8 +72,9 @@ type place struct {
 	previous, next *place
 }
 
+// newGate takes 0 for the defaults.
 func newGate(most, each int, m *metrics) *gate {
-	g := &gate{most: most, each: each, metrics: m, now: time.Now, crowds: map[netip.Prefix]*crowd{}}
+	g := &gate{most: cmp.Or(most, defaultMost), each: cmp.Or(each, defaultEach), metrics: m, now: time.Now, crowds: map[netip.Prefix]*crowd{}}
 	if limit := descriptors(); limit > 0 {
 		g.room = max(limit-gateSpare-limit/20, limit/2)
 		g.most = min(g.most, limit/2)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -210,6 +211,10 @@ func (l *listener) greet(w *wire) (reason string, err error) {
 	if l.spec.TLS != nil {
 		secure := tls.Server(w.socket, l.spec.TLS)
 		if err := w.socket.secure(l.turns, secure.Handshake); err != nil {
+			var unverified *tls.CertificateVerificationError
+			if errors.As(err, &unverified) {
+				return "certificate", err
+			}
 			return "tls", err
 		}
 		w.Conn, w.certified = secure, certifiedIDs(secure.ConnectionState())

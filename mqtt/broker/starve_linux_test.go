@@ -23,7 +23,6 @@ func TestStarvingProcess(t *testing.T) {
 		return
 	}
 	r := start(t)
-	r.gate.room = 0 // only the listener's own patience is to help
 	r.connect(t, dev("d2"))
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 40, Max: 40}); err != nil {
 		t.Fatal(err)
