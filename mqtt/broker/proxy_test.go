@@ -223,8 +223,18 @@ func TestProxiedClientsAreCountedByTheirOwnAddresses(t *testing.T) {
 		return proxyHeader(0x21, 0x11, a...)
 	}
 	good := r.through(t, "mqtt", client(1), "127.0.0.9")
+	eventually(t, "it is counted", func() bool {
+		r.gate.mu.Lock()
+		defer r.gate.mu.Unlock()
+		return r.gate.crowds[netip.MustParsePrefix("203.0.113.1/32")] != nil
+	})
 	for range 40 {
-		_ = r.through(t, "mqtt", client(66), "127.0.0.9")
+		conn, err := from("127.0.0.9", r.Addr("mqtt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = conn.Write(client(66)) // it may be too late
 	}
 	r.awaitMetric(t, 20, "clients_refused_total", "reason", "full")
 	if c := say(t, good, dev("d1")); c.expect(2).ReasonCode != 0 {
