@@ -3,11 +3,11 @@ package launch
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,34 +23,48 @@ type Edge struct {
 	MQTT       string `name:"mqtt" default:"127.0.0.1:1883" placeholder:"HOST:PORT" help:"Where to listen for MQTT over TCP; port 0 takes a free one."`
 	MQTTTLS    string `name:"mqtt-tls" placeholder:"HOST:PORT" help:"Where to listen for MQTT over TLS."`
 	MQTTWS     string `name:"mqtt-ws" placeholder:"HOST:PORT" help:"Where to listen for MQTT over WebSocket (subprotocol mqtt)."`
-	TLSCert    string `name:"tls-cert" placeholder:"FILE" help:"Certificate chain for --mqtt-tls, PEM."`
+	MQTTWSS    string `name:"mqtt-wss" placeholder:"HOST:PORT" help:"Where to listen for MQTT over WebSocket over TLS."`
+	TLSCert    string `name:"tls-cert" placeholder:"FILE" help:"Certificate chain for --mqtt-tls and --mqtt-wss, PEM. The TLS files are read again when they change."`
 	TLSKey     string `name:"tls-key" placeholder:"FILE" help:"Its key, PEM."`
+	ClientCA   string `name:"tls-client-ca" placeholder:"FILE" help:"CA certificates, PEM: a device with a certificate from them that names it needs no password."`
+	ClientAuth string `name:"tls-client-auth" default:"require" enum:"require,optional" help:"Whether clients must show a certificate when there is --tls-client-ca: require or optional."`
 	Anonymous  string `name:"anonymous" default:"none" enum:"none,mqtt,mqtt:admin" help:"What clients without credentials may do: none, mqtt or mqtt:admin. For tests."`
 	MaxPayload int    `name:"max-payload" default:"262144" help:"Bytes of one publish."`
 
-	BanAfter  int           `name:"ban-after" default:"10" help:"Wrong secrets in a minute for a user name from an address, after which that name is refused from there; for three times as many names the address is. 0: never."`
-	BanFor    time.Duration `name:"ban-for" default:"5m" help:"The longest ban; the first lasts 30 s, each further one twice as long."`
-	FlapLimit int           `name:"flap-limit" default:"15" help:"Connects of an endpoint in a minute; beyond it is held off for 1 to 5 minutes. 0: never."`
+	ProxyFrom            []string      `name:"proxy-from" placeholder:"CIDR,..." help:"Networks of load balancers: connections from there must begin with a PROXY header, version 2."`
+	Unadmitted           int           `name:"max-unadmitted" default:"16384" help:"Connections that have not been admitted yet, in all; half the file descriptors at most."`
+	UnadmittedPerAddress int           `name:"max-unadmitted-per-address" default:"256" help:"Such connections of one address before those that keep the gateway waiting are closed."`
+	PublishRate          float64       `name:"publish-rate" default:"0" help:"Messages per second of one endpoint; one that sends more is slowed down. 0: no limit."`
+	PublishBytes         int           `name:"publish-bytes" default:"0" help:"Bytes per second that one endpoint publishes; one that sends more is slowed down. 0: no limit."`
+	BanAfter             int           `name:"ban-after" default:"10" help:"Wrong secrets in a minute for a user name from an address, after which that name is refused from there; for three times as many names the address is. 0: never."`
+	BanFor               time.Duration `name:"ban-for" default:"5m" help:"The longest ban; the first lasts 30 s, each further one twice as long."`
+	FlapLimit            int           `name:"flap-limit" default:"15" help:"Connects of an endpoint in a minute; beyond it is held off for 1 to 5 minutes. 0: never."`
 }
+
+// heldMost is how long one publish may hold its endpoint: beyond, its client would miss the answer to its PINGREQ.
+const heldMost = 10 // seconds
 
 // Validate is called by kong.
 func (e Edge) Validate() error {
 	err := CheckAddress("mqtt", e.MQTT)
-	if e.MQTTTLS != "" {
-		err = errors.Join(err, CheckAddress("mqtt-tls", e.MQTTTLS))
-	}
-	if e.MQTTWS != "" {
-		err = errors.Join(err, CheckAddress("mqtt-ws", e.MQTTWS))
+	for _, l := range []struct{ flag, address string }{{"mqtt-tls", e.MQTTTLS}, {"mqtt-ws", e.MQTTWS}, {"mqtt-wss", e.MQTTWSS}} {
+		if l.address != "" {
+			err = errors.Join(err, CheckAddress(l.flag, l.address))
+		}
 	}
 	if err != nil {
 		return err
 	}
-	if e.MQTTTLS != "" && (e.TLSCert == "" || e.TLSKey == "") {
-		return errors.New("--mqtt-tls: needs --tls-cert and --tls-key")
+	if err := e.checkTLS(); err != nil {
+		return err
 	}
 	if e.MaxPayload < 1024 || e.MaxPayload > 16<<20 {
 		return errors.New("--max-payload: must be 1024 to 16777216")
 	}
+	return errors.Join(e.checkLimits(), e.checkBans())
+}
+
+func (e Edge) checkBans() error {
 	switch {
 	case e.BanAfter < 0:
 		return errors.New("--ban-after: must not be negative")
@@ -60,6 +74,52 @@ func (e Edge) Validate() error {
 		return errors.New("--flap-limit: must not be negative")
 	}
 	return nil
+}
+
+func (e Edge) checkTLS() error {
+	files := e.TLSCert != "" && e.TLSKey != ""
+	switch {
+	case e.MQTTTLS != "" && !files:
+		return errors.New("--mqtt-tls: needs --tls-cert and --tls-key")
+	case e.MQTTWSS != "" && !files:
+		return errors.New("--mqtt-wss: needs --tls-cert and --tls-key")
+	case e.ClientCA != "" && !e.tls():
+		return errors.New("--tls-client-ca: needs --mqtt-tls or --mqtt-wss")
+	}
+	return nil
+}
+
+func (e Edge) checkLimits() error {
+	switch {
+	case e.Unadmitted < 1 || e.Unadmitted > 1<<20:
+		return errors.New("--max-unadmitted: must be 1 to 1048576")
+	case e.UnadmittedPerAddress < 1 || e.UnadmittedPerAddress > 1<<20:
+		return errors.New("--max-unadmitted-per-address: must be 1 to 1048576")
+	case e.PublishRate != 0 && !(e.PublishRate >= 1./heldMost && e.PublishRate <= 1e6):
+		return fmt.Errorf("--publish-rate: must be 0, or %g to 1000000", 1./heldMost)
+	case e.PublishBytes != 0 && e.PublishBytes < (e.MaxPayload+heldMost-1)/heldMost:
+		return fmt.Errorf("--publish-bytes: must be 0, or at least a tenth of --max-payload, %d", (e.MaxPayload+heldMost-1)/heldMost)
+	}
+	_, err := e.proxies()
+	return err
+}
+
+// tls says whether there is a listener for TLS.
+func (e Edge) tls() bool { return e.MQTTTLS != "" || e.MQTTWSS != "" }
+
+// proxies parses --proxy-from. A single address is a network of its own.
+func (e Edge) proxies() (networks []netip.Prefix, err error) {
+	for _, text := range e.ProxyFrom {
+		network, err := netip.ParsePrefix(text)
+		if address, alone := netip.ParseAddr(text); alone == nil {
+			network, err = address.Prefix(address.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--proxy-from: %q is neither a network nor an address", text)
+		}
+		networks = append(networks, network.Masked())
+	}
+	return networks, nil
 }
 
 // EdgePorts is what an edge node stands on.
@@ -75,28 +135,55 @@ type EdgePorts struct {
 
 // Broker makes the edge node. From now on its addresses are bound, and what is taken back from now on is known to it.
 func (e Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) {
-	listen := []broker.Listen{{Name: "mqtt", Address: e.MQTT}}
-	if e.MQTTTLS != "" {
-		cert, err := tls.LoadX509KeyPair(e.TLSCert, e.TLSKey)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-cert: %w", err)
-		}
-		listen = append(listen, broker.Listen{Name: "mqtt-tls", Address: e.MQTTTLS,
-			TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}})
+	certificates, err := e.certificates()
+	if err != nil {
+		return nil, err
 	}
-	if e.MQTTWS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
+	proxies, err := e.proxies()
+	if err != nil {
+		return nil, err
 	}
 	revocations, err := p.DB.Revocations(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return broker.New(broker.Options{
-		Gateway: p.Gateway, Listeners: listen, Log: p.Log, Credentials: p.DB, Sessions: p.Sessions, Tokens: tokens{p.DB}, Revocations: revocations,
-		BanAfter: e.BanAfter, BanFor: e.BanFor, FlapLimit: e.FlapLimit,
+		Gateway: p.Gateway, Listeners: e.listeners(certificates), Certificates: certificates, Proxies: proxies,
+		Log: p.Log, Credentials: p.DB, Sessions: p.Sessions, Tokens: tokens{p.DB},
 		Pepper: p.Settings.Pepper, BackendSecret: p.Settings.BackendSecret, Anonymous: broker.Anonymous(e.Anonymous),
 		Partitions: p.Settings.Partitions, MaxPayload: e.MaxPayload, Logger: p.Logger, Registerer: p.Registerer,
+		Unadmitted: e.Unadmitted, UnadmittedPerAddress: e.UnadmittedPerAddress,
+		Revocations: revocations, BanAfter: e.BanAfter, BanFor: e.BanFor, FlapLimit: e.FlapLimit,
+		PublishRate: e.PublishRate, PublishBytes: e.PublishBytes,
 	})
+}
+
+// certificates is nil without a listener for TLS.
+func (e Edge) certificates() (*broker.Certificates, error) {
+	if !e.tls() {
+		return nil, nil
+	}
+	c, err := broker.OpenCertificates(broker.TLSFiles{
+		Cert: e.TLSCert, Key: e.TLSKey, ClientCA: e.ClientCA, ClientOptional: e.ClientAuth == "optional",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("TLS files: %w", err)
+	}
+	return c, nil
+}
+
+func (e Edge) listeners(c *broker.Certificates) []broker.Listen {
+	listen := []broker.Listen{{Name: "mqtt", Address: e.MQTT}}
+	if e.MQTTTLS != "" {
+		listen = append(listen, broker.Listen{Name: "mqtt-tls", Address: e.MQTTTLS, TLS: c.Config()})
+	}
+	if e.MQTTWS != "" {
+		listen = append(listen, broker.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
+	}
+	if e.MQTTWSS != "" {
+		listen = append(listen, broker.Listen{Name: "mqtt-wss", Address: e.MQTTWSS, WebSocket: true, TLS: c.Config()})
+	}
+	return listen
 }
 
 // Incarnation makes a name for one start of a gateway.

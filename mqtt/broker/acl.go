@@ -31,15 +31,16 @@ func (r role) String() string {
 
 // identity is who a client is, as far as it matters for what it may do.
 type identity struct {
-	role     role
-	endpoint fleet.DeviceID // of an endpoint
-	kind     fleet.Kind     // of an endpoint
-	suffixed bool           // an endpoint's session beside its own: publishes only
-	tenant   fleet.Tenant   // of an endpoint or a token; "": anonymous or backend, bound to none
-	admin    bool           // service with scope mqtt:admin
-	token    string         // id of a service's token
-	expires  time.Time      // of a service's token; zero: never
-	mac      []byte         // of the secret an endpoint signed in with
+	role      role
+	endpoint  fleet.DeviceID // of an endpoint
+	kind      fleet.Kind     // of an endpoint
+	suffixed  bool           // an endpoint's session beside its own: publishes only
+	tenant    fleet.Tenant   // of an endpoint or a token; "": anonymous or backend, bound to none
+	admin     bool           // service with scope mqtt:admin
+	token     string         // id of a service's token
+	expires   time.Time      // of a service's token; zero: never
+	mac       []byte         // of an endpoint's secret
+	certified bool           // an endpoint that a certificate admitted, without its secret
 }
 
 // mayPublish says whether the client may publish to a topic. Below meterline/ there are uplinks, which only their

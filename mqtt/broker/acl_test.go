@@ -64,7 +64,6 @@ func TestACL(t *testing.T) {
 		{"$share/g/plant/#", "---yy"},
 		{"$share/g/meterline/v1/+/up/#", "---yy"},
 		{"$share/g/meterline/v1/+/down/command", "----y"},
-		{"$SHARE/g/meterline/#", "----y"},
 	} {
 		for i, w := range who {
 			if got := w.maySubscribe(c.filter); got != (c.subscribe[i] == 'y') {

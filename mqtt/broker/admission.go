@@ -79,6 +79,9 @@ type hello struct {
 	will      bool
 	willTopic string
 	remote    string // host:port
+
+	certified []fleet.DeviceID // names of its certificate, verified
+	unspoken  bool             // no password was given
 }
 
 // admission decides who may come in.
@@ -97,6 +100,9 @@ type admission struct {
 func (a *admission) admit(ctx context.Context, h hello) (identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, admissionTimeout)
 	defer cancel()
+	if !h.vouch() {
+		return identity{}, errCredentials
+	}
 	who, err := a.identify(ctx, h)
 	if err == nil && h.will && (who.role != roleService || ours(h.willTopic) || !who.mayPublish(h.willTopic)) {
 		return identity{}, errWill // mochi publishes wills without asking, so they are looked at here
@@ -113,6 +119,9 @@ func (a *admission) identify(ctx context.Context, h hello) (identity, error) {
 	}
 	guest := a.bans.guest(h)
 	seen := a.bans.judge(guest)
+	if h.byCertificate() {
+		seen = welcome // it guesses nothing
+	}
 	if seen == banned && h.username != userBackend { // which costs no look-up, and must get in
 		return identity{}, errBanned
 	}
@@ -187,10 +196,10 @@ func (a *admission) admitEndpoint(ctx context.Context, h hello, seen verdict) (i
 	if !ok {
 		return identity{}, errClientID
 	}
-	mac := a.pepper.MAC(string(h.password))
-	if cred, ok := a.credentials.cached(id); ok && admits(cred, mac) == nil {
+	p := proof{mac: a.pepper.MAC(string(h.password)), certified: h.byCertificate()}
+	if cred, ok := a.credentials.cached(id); ok && p.opens(cred) == nil {
 		a.credentials.used(id)
-		return endpointIdentity(cred, suffixed), nil
+		return p.identity(cred, suffixed), nil
 	}
 	if seen == knownOnly {
 		return identity{}, errCredentials
@@ -202,17 +211,23 @@ func (a *admission) admitEndpoint(ctx context.Context, h hello, seen verdict) (i
 	if cred == nil {
 		cred = &fleet.Credential{}
 	}
-	if err := admits(*cred, mac); err != nil {
+	if err := p.opens(*cred); err != nil {
 		a.credentials.doubt(id)
 		return identity{}, err
 	}
-	return endpointIdentity(*cred, suffixed), nil
+	return p.identity(*cred, suffixed), nil
 }
 
-// admits says whether whoever has the secret of mac may come in by c: errCredentials, errDisabled.
-func admits(c fleet.Credential, mac []byte) error {
+// proof is what a client has to show for being a device.
+type proof struct {
+	mac       []byte // of the secret it gave
+	certified bool   // its certificate names the device, and it gave no secret
+}
+
+// opens says whether whoever has it may come in by c: errCredentials, errDisabled.
+func (p proof) opens(c fleet.Credential) error {
 	switch {
-	case !hmac.Equal(c.MAC, mac):
+	case !hmac.Equal(c.MAC, p.mac) && (!p.certified || c.DeviceID == ""):
 		return errCredentials
 	case !c.Enabled || !speaks(c.Kind):
 		return errDisabled
@@ -220,9 +235,10 @@ func admits(c fleet.Credential, mac []byte) error {
 	return nil
 }
 
-func endpointIdentity(c fleet.Credential, suffixed bool) identity {
+func (p proof) identity(c fleet.Credential, suffixed bool) identity {
 	return identity{
-		role: roleEndpoint, endpoint: c.DeviceID, kind: c.Kind, tenant: c.Tenant, suffixed: suffixed, mac: bytes.Clone(c.MAC),
+		role: roleEndpoint, endpoint: c.DeviceID, kind: c.Kind, tenant: c.Tenant, suffixed: suffixed,
+		mac: bytes.Clone(c.MAC), certified: p.certified,
 	}
 }
 
@@ -259,7 +275,9 @@ func (w identity) key(clientID string) string {
 	return "service/" + w.token + "/" + clientID
 }
 
-// stillGood says whether an endpoint that was admitted would be admitted by c.
+// stillGood says whether an endpoint that was admitted would be admitted by c. Its secret counts unless a certificate
+// admitted it.
 func (w identity) stillGood(c fleet.Credential) bool {
-	return c.Enabled && speaks(c.Kind) && c.Tenant == w.tenant && subtle.ConstantTimeCompare(c.MAC, w.mac) == 1
+	return c.Enabled && speaks(c.Kind) && c.Tenant == w.tenant &&
+		(w.certified || subtle.ConstantTimeCompare(c.MAC, w.mac) == 1)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,13 @@ type Options struct {
 	MaxPayload int // bytes of one publish; 0: 256 KiB
 	Backlog    int // bytes a client may leave unread before it is disconnected; 0: 512 KiB, and at least two publishes
 
+	Unadmitted           int            // connections that are not admitted yet, in all; 0: 16384. At most half the file descriptors
+	UnadmittedPerAddress int            // of one address (IPv6: /64) before those that keep us waiting are closed; 0: 256
+	Proxies              []netip.Prefix // from these networks every connection begins with a PROXY header (version 2)
+	Certificates         *Certificates  // of listeners: read again while the broker runs; nil: none to be
+	PublishRate          float64        // messages a second of one endpoint, beyond which it is read more slowly; 0: any
+	PublishBytes         int            // and bytes of payload; 0: any
+
 	Logger     *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: metrics are not registered
 }
@@ -62,6 +70,8 @@ type Broker struct {
 	server    *mochi.Server
 	listeners []*listener
 	conns     *connections
+	gate      *gate
+	certs     *Certificates
 	registry  *registry
 	front     *front
 	hooks     *hooks
@@ -90,6 +100,8 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{log: o.Logger, conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
 	b.metrics = newMetrics(o.Registerer)
+	b.gate = newGate(o.Unadmitted, o.UnadmittedPerAddress, b.metrics)
+	b.certs = o.Certificates
 	b.life, b.end = context.WithCancel(context.Background())
 	if err := b.bind(&o); err != nil {
 		b.Close()
@@ -119,7 +131,7 @@ func New(o Options) (*Broker, error) {
 		life: b.life, log: o.Logger, metrics: b.metrics, services: services, maxPacket: b.front.maxPacket,
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
-			credentials: b.creds, draining: &b.draining,
+			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
 		},
 	}
 	b.server = newServer(o.Logger)
@@ -173,8 +185,12 @@ func (o *Options) complete() error {
 
 // bind opens the listeners, and fills in the gateway's address.
 func (b *Broker) bind(o *Options) error {
+	turns := newTurns()
 	for _, spec := range o.Listeners {
-		l := &listener{spec: spec, log: o.Logger, metrics: b.metrics, conns: b.conns, backlog: o.Backlog}
+		l := &listener{
+			spec: spec, log: o.Logger, metrics: b.metrics, conns: b.conns, gate: b.gate, turns: turns, proxies: o.Proxies,
+			backlog: o.Backlog, message: int64(max(webMessageLeast, o.MaxPayload+packetOverhead)),
+		}
 		if err := l.bind(); err != nil {
 			return err
 		}
@@ -246,6 +262,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	lasting.Go(func() { b.creds.run(b.life) })
 	lasting.Go(func() { b.presence.heartbeat(b.life) })
 	lasting.Go(func() { b.delivery.run(b.life) })
+	periodic.Go(func() { b.certs.run(ctx, b.log, b.metrics) })
 	periodic.Go(func() { b.presence.watch(ctx) })
 	periodic.Go(func() { b.presence.verify(ctx) })
 	periodic.Go(func() { b.presence.rollCall(ctx) })
@@ -274,6 +291,7 @@ func (b *Broker) drain(ctx context.Context) error {
 	for _, l := range b.listeners {
 		l.stop()
 	}
+	b.gate.close()
 	var errs []error
 	if err := b.uplinks.flush(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("commit uplinks: %w", err))

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,10 +29,15 @@ type conn struct {
 	drains   *sync.WaitGroup    // holds the draining goroutines
 	inbox    inbox              // the reader's alone
 
+	gate  *gate                 // nil in tests; told when the connection is over
+	early atomic.Pointer[early] // nil from admission on
+	from  net.Addr              // of a client behind a proxy; set before anybody asks
+
 	mu       sync.Mutex
 	backlog  []byte
 	pending  int // bytes in backlog and in the drainer's hands
 	draining bool
+	closed   bool
 	err      error // once set, nothing is written any more
 }
 
@@ -122,18 +128,54 @@ func (c *conn) drainPiece(piece []byte) (int, error) {
 	return n, err
 }
 
-// Close closes at once; a backlog is lost.
+// Close closes at once; a backlog is lost. What has come and was not read is thrown away first: otherwise the kernel would
+// send RST, and the peer might never see what was written last, such as why it is refused.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.err = net.ErrClosed
 	}
+	if c.gate != nil && !c.closed {
+		var p *place
+		if e := c.early.Swap(nil); e != nil {
+			p = e.place
+		}
+		c.gate.ended(p)
+	}
+	c.closed = true
+	if c.raw != nil {
+		discard(c.raw)
+	}
 	return c.Conn.Close()
 }
 
+// Read waits for the peer.
+func (c *conn) Read(p []byte) (int, error) {
+	if e := c.early.Load(); e != nil {
+		return e.read(c, p)
+	}
+	return c.receive(p)
+}
+
+// RemoteAddr is the client's, also when a proxy is in between.
+func (c *conn) RemoteAddr() net.Addr {
+	if c.from != nil {
+		return c.from
+	}
+	return c.Conn.RemoteAddr()
+}
+
 // SetDeadline sets the deadline for reading: writes have their own rule.
-func (c *conn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t) }
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetReadDeadline sets it, but before admission never later than the deadline for CONNECT.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if e := c.early.Load(); e != nil {
+		t = e.ask(t)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
 
 // SetWriteDeadline does nothing: a write does not wait.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }

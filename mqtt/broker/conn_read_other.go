@@ -3,3 +3,5 @@
 package broker
 
 type inbox struct{}
+
+func (c *conn) receive(p []byte) (int, error) { return c.Conn.Read(p) }

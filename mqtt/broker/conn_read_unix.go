@@ -23,8 +23,8 @@ type inbox struct {
 	to    int
 }
 
-// Read reads ahead, so that packets cost one system call and not one for each of their parts. One goroutine reads.
-func (c *conn) Read(p []byte) (int, error) {
+// receive reads ahead, so that packets cost one system call and not one for each of their parts. One goroutine reads.
+func (c *conn) receive(p []byte) (int, error) {
 	if c.raw == nil || len(p) == 0 {
 		return c.Conn.Read(p)
 	}

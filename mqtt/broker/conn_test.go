@@ -139,3 +139,59 @@ func TestConnDeadlineIsForReading(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 }
+
+// The last word arrives, also when the peer has sent more than was read.
+func TestCloseDoesNotResetThePeer(t *testing.T) {
+	c, far, _ := pair(t, 64<<10)
+	if _, err := far.Write(make([]byte, 20<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("goodbye")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(far); err != nil || string(said) != "goodbye" {
+		t.Errorf("%q, %v", said, err)
+	}
+}
+
+// Before admission nothing that is asked for goes beyond the deadline for CONNECT; from admission on, what was asked for
+// holds.
+func TestConnDeadlineBeforeAdmission(t *testing.T) {
+	c, _, _ := pair(t, 64<<10)
+	g := newGate(10, 10, newMetrics(nil))
+	p := g.enter(c.Conn, neighbourhood(c.Conn.RemoteAddr()))
+	p.since = time.Now().Add(50*time.Millisecond - connectTimeout)
+	c.begin(g, p)
+	for _, asked := range []time.Time{{}, time.Now().Add(time.Hour)} {
+		_ = c.SetDeadline(asked)
+		if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
+			t.Fatalf("asked for %v: %v", asked, err)
+		}
+	}
+	soon := time.Now().Add(-time.Second)
+	_ = c.SetReadDeadline(soon)
+	if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
+	began := time.Now()
+	c.admitted()
+	c.admitted()
+	if _, err := c.Read(make([]byte, 1)); !isTimeout(err) || time.Since(began) < 100*time.Millisecond {
+		t.Errorf("after admission: %v after %v", err, time.Since(began))
+	}
+	if g.places != 0 || g.open != 1 {
+		t.Errorf("%d places, %d open", g.places, g.open)
+	}
+	_ = c.Close()
+	_ = c.Close()
+	if g.open != 0 {
+		t.Errorf("%d open after the end", g.open)
+	}
+}

@@ -21,6 +21,7 @@ type endpoints struct {
 	presence    *presence
 	credentials *credentials
 	draining    *atomic.Bool
+	pace        *pace // nil: no limits
 }
 
 // begin makes s the endpoint's newest session.
@@ -87,6 +88,7 @@ func (e *endpoints) refuse(s *session, why packets.Code) {
 
 // publish takes an uplink. The PUBACK is written when it has been appended, not here.
 func (e *endpoints) publish(ctx context.Context, s *session, pk packets.Packet) {
+	e.pace.hold(ctx, s.who.endpoint, len(pk.Payload), e.draining)
 	if e.draining.Load() {
 		return // no PUBACK: the endpoint sends it again, to the next gateway
 	}

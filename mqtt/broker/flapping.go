@@ -26,7 +26,7 @@ type flapping struct {
 	now     func() time.Time
 
 	mu    sync.Mutex
-	table *expiring[flapper, turns]
+	table *expiring[flapper, comings]
 }
 
 type flapper struct {
@@ -34,8 +34,8 @@ type flapper struct {
 	suffixed bool
 }
 
-// turns is how often an endpoint connected.
-type turns struct {
+// comings is how often an endpoint connected.
+type comings struct {
 	connects int
 	since    time.Time
 	holds    int // one after the other
@@ -44,7 +44,7 @@ type turns struct {
 
 func newFlapping(o Options, u *uplinks, m *metrics) *flapping {
 	return &flapping{
-		limit: o.FlapLimit, log: o.Logger, metrics: m, uplinks: u, now: time.Now, table: newExpiring[flapper, turns](flapsMost),
+		limit: o.FlapLimit, log: o.Logger, metrics: m, uplinks: u, now: time.Now, table: newExpiring[flapper, comings](flapsMost),
 	}
 }
 
@@ -88,7 +88,7 @@ func (f *flapping) count(who flapper) (lasts time.Duration, begins, ok bool) {
 	return lasts, !ok, ok
 }
 
-func (t turns) forgotten(now time.Time) time.Time {
+func (t comings) forgotten(now time.Time) time.Time {
 	if t.holds == 0 {
 		return now.Add(flapWindow)
 	}
@@ -100,5 +100,5 @@ func (f *flapping) held() float64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
-	return float64(f.table.count(now, func(t turns) bool { return t.until.After(now) }))
+	return float64(f.table.count(now, func(t comings) bool { return t.until.After(now) }))
 }

@@ -71,6 +71,8 @@ func (f *front) receive(w *wire) bool {
 		will:      pk.Connect.WillFlag,
 		willTopic: pk.Connect.WillTopic,
 		remote:    w.RemoteAddr().String(),
+		certified: w.certified,
+		unspoken:  !pk.Connect.PasswordFlag,
 	})
 	if err != nil {
 		f.refuse(w, c, err)
@@ -80,6 +82,7 @@ func (f *front) receive(w *wire) bool {
 	w.violation = func(code packets.Code) { f.violation(who, code) }
 	w.session.Store(f.newSession(w, c, who))
 	w.left = introduce(w.version)
+	w.socket.admitted()
 	return true
 }
 
@@ -89,6 +92,9 @@ func (f *front) nonsense(w *wire, err error) {
 	var code packets.Code
 	if errors.As(err, &code) && (w.version >= 5 || code == packets.ErrUnsupportedProtocolVersion) {
 		f.answer(w, code)
+	}
+	if w.place.evicted.Load() {
+		return // counted there
 	}
 	f.metrics.refused.WithLabelValues("protocol").Inc()
 	if !errors.Is(err, io.EOF) {

@@ -8,20 +8,19 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"golang.org/x/time/rate"
 )
 
-const (
-	connectTimeout = 5 * time.Second // from accept to the end of CONNECT, TLS and WebSocket handshakes included
-	acceptDelayMin = 5 * time.Millisecond
-	acceptDelayMax = time.Second
-)
+// connectTimeout is the time from accept to the end of CONNECT: PROXY header, TLS and WebSocket handshakes included.
+const connectTimeout = 5 * time.Second
+
+const logEvery = time.Second // at most, of what anybody out there can bring about
 
 // A dead peer is noticed by TCP within a minute, whatever its MQTT keep-alive.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
@@ -30,7 +29,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 type Listen struct {
 	Name      string      // in logs, and for Addr: "mqtt", "mqtts", "ws"; unique
 	Address   string      // host:port; port 0 takes a free one
-	TLS       *tls.Config // nil: in the clear
+	TLS       *tls.Config // nil: in the clear. That of Certificates follows its files
 	WebSocket bool        // subprotocol mqtt, binary frames, any path
 }
 
@@ -62,6 +61,17 @@ func (c *connections) remove(w *wire) {
 	c.running.Done()
 }
 
+// start runs f, which running.Wait waits for, unless no more connections are taken.
+func (c *connections) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.running.Go(f)
+	return true
+}
+
 // close takes no more connections and returns those that are open.
 func (c *connections) close() []*wire {
 	c.mu.Lock()
@@ -77,19 +87,25 @@ func (c *connections) all() []*wire {
 	return slices.Collect(maps.Keys(c.open))
 }
 
-// listener is a listener for mochi. Unlike mochi's own it survives errors of accept, gives clients a deadline for
-// CONNECT, and survives what a connection's goroutine may throw.
+// listener is a listener for mochi. Unlike mochi's own it survives errors of accept, bounds what clients can hold before
+// they are admitted, gives them a deadline for CONNECT, and survives what a connection's goroutine may throw.
 type listener struct {
 	spec    Listen
 	log     *slog.Logger
 	metrics *metrics
 	conns   *connections
+	gate    *gate
+	turns   *turns
+	proxies proxies
 	backlog int              // bytes a client may leave unread
+	message int64            // bytes of a WebSocket message
 	receive func(*wire) bool // admits a client, or not
 	ended   func(*session)   // called once for every client that was admitted, after it is gone
+	refusal rate.Sometimes   // logs of connections that were refused
+	hungry  rate.Sometimes   // logs of accept's errors
 
 	socket net.Listener
-	web    *http.Server // for WebSocket
+	web    *webServer // nil: not for WebSocket
 	closed chan struct{}
 	once   sync.Once
 }
@@ -98,16 +114,17 @@ var _ listeners.Listener = (*listener)(nil)
 
 // bind opens the address.
 func (l *listener) bind() error {
-	config := net.ListenConfig{KeepAliveConfig: keepAlive}
+	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: patience}
 	socket, err := config.Listen(context.Background(), "tcp", l.spec.Address)
 	if err != nil {
 		return fmt.Errorf("listen for %s: %w", l.spec.Name, err)
 	}
 	l.closed = make(chan struct{})
-	l.socket = &acceptor{Listener: socket, of: l}
+	l.socket = socket
 	if l.spec.WebSocket {
-		l.web = newWebServer(l.log)
+		l.web = newWebServer(l)
 	}
+	l.refusal.Interval, l.hungry.Interval = logEvery, logEvery
 	return nil
 }
 
@@ -125,16 +142,19 @@ func (l *listener) Address() string { return l.socket.Addr().String() }
 
 // Serve accepts until Close.
 func (l *listener) Serve(establish listeners.EstablishFn) {
-	if l.spec.WebSocket {
-		l.serveWeb(establish)
-		return
+	if l.web != nil {
+		var web sync.WaitGroup
+		web.Go(func() { l.web.serve(establish) })
+		defer web.Wait()
 	}
 	for {
-		c, err := l.socket.Accept()
+		c, err := l.accept()
 		if err != nil {
-			return // closed: acceptor bears everything else
+			return // closed: accept bears everything else
 		}
-		l.conns.running.Go(func() { l.serve(c, establish) })
+		if !l.conns.start(func() { l.serve(c, establish) }) {
+			_ = c.Close()
+		}
 	}
 }
 
@@ -146,41 +166,66 @@ func (l *listener) stop() {
 		close(l.closed)
 		_ = l.socket.Close()
 		if l.web != nil {
-			_ = l.web.Close()
+			_ = l.web.http.Close()
 		}
 	})
 }
 
-// serve is the life of a TCP or TLS connection.
-func (l *listener) serve(c net.Conn, establish listeners.EstablishFn) {
-	_ = c.SetReadDeadline(time.Now().Add(connectTimeout))
-	if l.spec.TLS != nil {
-		secure := tls.Server(c, l.spec.TLS)
-		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
-		err := secure.HandshakeContext(ctx)
-		cancel()
-		if err != nil {
-			l.metrics.refused.WithLabelValues("tls").Inc()
-			_ = c.Close()
-			return
+// serve is the life of a TCP or TLS connection, and the beginning of a WebSocket one.
+func (l *listener) serve(c *conn, establish listeners.EstablishFn) {
+	place := c.early.Load().place
+	w := &greeted{Conn: c, socket: c}
+	reason, err := "panic", error(nil)
+	l.guard("greet", func() { reason, err = l.greet(w) })
+	switch {
+	case reason != "":
+		_ = c.Close()
+		if !place.evicted.Load() {
+			l.refuse(c, reason, err)
 		}
-		c = secure
+	case l.web != nil:
+		l.web.hand(w)
+	default:
+		l.establish(w, establish)
 	}
-	l.establish(c, establish)
+}
+
+// greet does what comes before MQTT and HTTP. The reason says what was wrong, "" that nothing was.
+func (l *listener) greet(w *greeted) (reason string, err error) {
+	if err := l.proxies.introduce(w.socket); err != nil {
+		return "proxy", err
+	}
+	if l.spec.TLS != nil {
+		secure := tls.Server(w.socket, l.spec.TLS)
+		if err := w.socket.secure(l.turns, secure.Handshake); err != nil {
+			var unverified *tls.CertificateVerificationError
+			if errors.As(err, &unverified) {
+				return "certificate", err
+			}
+			return "tls", err
+		}
+		w.Conn, w.certified = secure, certifiedIDs(secure.ConnectionState())
+	}
+	return "", nil
+}
+
+// refuse counts a connection that did not get as far as CONNECT.
+func (l *listener) refuse(c net.Conn, reason string, err error) {
+	l.metrics.refused.WithLabelValues(reason).Inc()
+	l.refusal.Do(func() {
+		l.log.Info("connection refused", "listener", l.spec.Name, "reason", reason, "remote_addr", c.RemoteAddr().String(), "error", err)
+	})
 }
 
 // establish hands a connection to mochi, which returns when it is over. Whatever panics below ends this connection
 // alone.
-func (l *listener) establish(c net.Conn, establish listeners.EstablishFn) {
-	w := newWire(c)
-	if !l.conns.add(w) {
-		_ = c.Close()
-		return
+func (l *listener) establish(g *greeted, establish listeners.EstablishFn) {
+	defer func() { _ = g.Close() }()
+	w := newWire(g)
+	if w.place == nil || !l.conns.add(w) {
+		return // closed meanwhile
 	}
 	defer l.conns.remove(w)
-	l.metrics.connections.Inc()
-	defer l.metrics.connections.Dec()
-	defer func() { _ = c.Close() }()
 	l.guard("connection", func() {
 		if l.receive(w) {
 			_ = establish(l.spec.Name, w) // it ends with an error, of which the client has been told
@@ -203,36 +248,4 @@ func (l *listener) guard(where string, f func()) {
 		}
 	}()
 	f()
-}
-
-// acceptor is a net.Listener whose Accept fails only when it is closed. It backs off while the process has no file
-// descriptors left (EMFILE) or the like, and wraps connections.
-type acceptor struct {
-	net.Listener
-	of *listener
-}
-
-// Accept waits for a connection.
-func (a *acceptor) Accept() (net.Conn, error) {
-	l := a.of
-	for delay := time.Duration(0); ; {
-		c, err := a.Listener.Accept()
-		if err == nil {
-			slow := func(cause string) { l.metrics.slowClosed.WithLabelValues(cause).Inc() }
-			return newConn(c, l.backlog, &l.conns.running, slow), nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return nil, err
-		}
-		if delay == 0 {
-			l.log.Warn("cannot accept connections", "listener", l.spec.Name, "error", err)
-		}
-		l.metrics.acceptErrors.Inc()
-		delay = min(max(acceptDelayMin, 2*delay), acceptDelayMax)
-		select {
-		case <-time.After(delay):
-		case <-l.closed:
-			return nil, net.ErrClosed
-		}
-	}
 }

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"net/http"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
-	"github.com/gorilla/websocket"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
@@ -47,25 +45,28 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _, _ = near.Close(), far.Close() }()
 	m := newMetrics(nil)
-	l := &listener{log: slog.New(slog.DiscardHandler), metrics: m, conns: &connections{}, closed: make(chan struct{}), backlog: 1024}
-	a := &acceptor{Listener: &hungry{failures: 3, conn: near, asked: make(chan struct{}, 10)}, of: l}
+	l := &listener{
+		log: slog.New(slog.DiscardHandler), metrics: m, conns: &connections{}, gate: newGate(10, 10, m),
+		closed: make(chan struct{}), backlog: 1024,
+	}
+	l.socket = &hungry{failures: 3, conn: near, asked: make(chan struct{}, 10)}
 	began := time.Now()
-	c, err := a.Accept()
+	c, err := l.accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.(*conn).Conn; got != near {
-		t.Errorf("accepted %v", got)
+	if c.Conn != near {
+		t.Errorf("accepted %v", c.Conn)
 	}
 	if took := time.Since(began); took < 7*acceptDelayMin {
 		t.Errorf("tried again after %v", took)
 	}
 
 	starving := &hungry{failures: 1 << 30, asked: make(chan struct{}, 100)}
-	a.Listener = starving
+	l.socket = starving
 	done := make(chan error)
 	go func() {
-		_, err := a.Accept()
+		_, err := l.accept()
 		done <- err
 	}()
 	<-starving.asked
@@ -76,6 +77,7 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 }
 
 func TestAClientThatDoesNotSayConnectIsClosed(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	c, err := net.Dial("tcp", r.Addr("mqtt"))
 	if err != nil {
@@ -169,30 +171,6 @@ func finish(t *testing.T, what string, token paho.Token) {
 	}
 	if err := token.Error(); err != nil {
 		t.Fatalf("%s: %v", what, err)
-	}
-}
-
-func TestWebSocketNeedsTheSubprotocolAndBinaryFrames(t *testing.T) {
-	r := start(t, func(o *Options) {
-		o.Listeners = []Listen{{Name: "ws", Address: "127.0.0.1:0", WebSocket: true}}
-	})
-	url := "ws://" + r.Addr("ws") + "/"
-	_, answer, err := websocket.DefaultDialer.Dial(url, nil)
-	if err == nil || answer == nil || answer.StatusCode != http.StatusBadRequest {
-		t.Errorf("without a subprotocol: %v, %v", answer, err)
-	}
-	dialer := websocket.Dialer{Subprotocols: []string{"mqtt"}}
-	c, _, err := dialer.Dial(url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if err := c.WriteMessage(websocket.TextMessage, []byte{0x10, 0}); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.SetReadDeadline(time.Now().Add(connectTimeout / 2))
-	if _, _, err := c.ReadMessage(); err == nil || isTimeout(err) {
-		t.Errorf("a text frame is answered: %v", err)
 	}
 }
 

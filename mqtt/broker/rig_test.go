@@ -164,6 +164,7 @@ type hi struct {
 	will           string
 	nobody         bool   // no user name, no password
 	from           string // address to connect from; "": 127.0.0.1
+	unspoken       bool   // no password
 }
 
 func dev(id string) hi { return hi{id: id, user: id, pass: id} }
@@ -209,15 +210,31 @@ func (r *rig) knock(t testing.TB, h hi) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
+	return say(t, conn, h)
+}
+
+// say sends CONNECT by a connection.
+func say(t testing.TB, conn net.Conn, h hi) *client {
+	t.Helper()
+	c := speaker(t, conn, h)
+	c.send(h.packet())
+	return c
+}
+
+func speaker(t testing.TB, conn net.Conn, h hi) *client {
 	if h.version == 0 {
 		h.version = 4
 	}
-	c := &client{t: t, conn: conn, in: bufio.NewReader(conn), version: h.version}
+	return &client{t: t, conn: conn, in: bufio.NewReader(conn), version: h.version}
+}
+
+// packet is the CONNECT.
+func (h hi) packet() packets.Packet {
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect},
 		Connect: packets.ConnectParams{
 			ProtocolName: []byte("MQTT"), ClientIdentifier: h.id, Clean: !h.persistent, Keepalive: h.keepAlive,
-			Username: []byte(h.user), UsernameFlag: !h.nobody, Password: []byte(h.pass), PasswordFlag: !h.nobody,
+			Username: []byte(h.user), UsernameFlag: !h.nobody, Password: []byte(h.pass), PasswordFlag: !h.nobody && !h.unspoken,
 		},
 		Properties: packets.Properties{
 			SessionExpiryInterval: h.expiry, SessionExpiryIntervalFlag: h.expiry > 0, ReceiveMaximum: h.receiveMaximum,
@@ -226,8 +243,24 @@ func (r *rig) knock(t testing.TB, h hi) *client {
 	if h.will != "" {
 		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, h.will, []byte("gone")
 	}
-	c.send(pk)
-	return c
+	return pk
+}
+
+// tryConnect connects, for many goroutines: the error says what went wrong.
+func (r *rig) tryConnect(h hi) (*client, error) {
+	conn, err := net.Dial("tcp", r.Addr("mqtt"))
+	if err != nil {
+		return nil, err
+	}
+	c := speaker(nil, conn, h)
+	if err := c.trySend(h.packet()); err != nil {
+		return nil, err
+	}
+	c.connack, err = c.read(waitMost)
+	if err == nil && (c.connack.FixedHeader.Type != packets.Connack || c.connack.ReasonCode != 0) {
+		err = fmt.Errorf("refused: %#x", c.connack.ReasonCode)
+	}
+	return c, err
 }
 
 func (c *client) send(pk packets.Packet) {

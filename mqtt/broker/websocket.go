@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,63 +14,111 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
-const subprotocol = "mqtt"
+const (
+	subprotocol    = "mqtt"
+	webHeaderBytes = 8 << 10
+
+	// webMessageLeast is how long a message may be at least: a client may put many packets into one.
+	webMessageLeast = 1 << 20
+)
 
 var errTextFrame = errors.New("only binary frames carry MQTT")
 
 // Buffers for frames are shared: an idle connection holds none.
 var frameBuffers sync.Pool
 
-// serveWeb accepts WebSocket connections until Close. Each is served by the goroutine net/http gave it.
-func (l *listener) serveWeb(establish listeners.EstablishFn) {
-	upgrader := &websocket.Upgrader{
-		HandshakeTimeout: connectTimeout,
-		ReadBufferSize:   1024,
-		WriteBufferSize:  1024,
-		WriteBufferPool:  &frameBuffers,
-		Subprotocols:     []string{subprotocol},
+// webServer makes WebSocket connections of those that the listener has accepted. The deadline for CONNECT goes on
+// meanwhile, whatever deadlines net/http sets (see early).
+type webServer struct {
+	of       *listener
+	http     *http.Server
+	upgrader websocket.Upgrader
+	accepted chan net.Conn
+}
+
+func newWebServer(l *listener) *webServer {
+	s := &webServer{of: l, accepted: make(chan net.Conn)}
+	s.http = &http.Server{
+		ReadHeaderTimeout: connectTimeout,
+		MaxHeaderBytes:    webHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+	}
+	s.http.SetKeepAlivesEnabled(false) // whoever does not ask for MQTT is answered once
+	s.upgrader = websocket.Upgrader{
+		ReadBufferSize:  1024,
+		WriteBufferSize: 1024,
+		WriteBufferPool: &frameBuffers,
+		Subprotocols:    []string{subprotocol},
 		// A page may connect from anywhere: it still needs a device's secret or a token, and no cookie counts.
 		CheckOrigin: func(*http.Request) bool { return true },
 	}
-	_ = l.web.Serve(l.webSocketListener(upgrader, establish))
+	return s
 }
 
-func (l *listener) webSocketListener(upgrader *websocket.Upgrader, establish listeners.EstablishFn) net.Listener {
-	l.web.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains(websocket.Subprotocols(r), subprotocol) { // MQTT 5, 6: the client MUST offer it
-			l.metrics.refused.WithLabelValues("websocket").Inc()
-			http.Error(w, "this is an MQTT endpoint: offer the WebSocket subprotocol mqtt", http.StatusBadRequest)
-			return
-		}
-		ws, err := upgrader.Upgrade(w, r, nil)
-		if err != nil {
-			l.metrics.refused.WithLabelValues("websocket").Inc()
-			return // the upgrader has answered
-		}
-		_ = ws.SetReadDeadline(time.Now().Add(connectTimeout))
-		l.establish(&webConn{Conn: ws.NetConn(), ws: ws}, establish)
-	})
-	if l.spec.TLS != nil {
-		return tls.NewListener(l.socket, l.spec.TLS)
-	}
-	return l.socket
-}
-
-func newWebServer(log *slog.Logger) *http.Server {
-	return &http.Server{
-		ReadHeaderTimeout: connectTimeout,
-		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+// Accept, Close and Addr make a net.Listener of it, which net/http accepts from.
+func (s *webServer) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.accepted:
+		return c, nil
+	case <-s.of.closed:
+		return nil, net.ErrClosed
 	}
 }
 
-// webConn is MQTT in the binary frames of a WebSocket connection. Frame borders mean nothing.
+// Close does nothing: the listener is closed by its owner.
+func (s *webServer) Close() error { return nil }
+
+// Addr is the listener's.
+func (s *webServer) Addr() net.Addr { return s.of.socket.Addr() }
+
+// hand gives a connection to net/http.
+func (s *webServer) hand(w *greeted) {
+	select {
+	case s.accepted <- w:
+	case <-s.of.closed:
+		_ = w.Close()
+	}
+}
+
+// serve answers until the listener is closed.
+func (s *webServer) serve(establish listeners.EstablishFn) {
+	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.upgrade(w, r, establish) })
+	_ = s.http.Serve(s)
+}
+
+// upgrade answers a handshake. The connection goes on in a goroutine of its own, without what net/http holds for a
+// request.
+func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, establish listeners.EstablishFn) {
+	l := s.of
+	if !slices.Contains(websocket.Subprotocols(r), subprotocol) { // MQTT 5, 6: the client MUST offer it
+		l.metrics.refused.WithLabelValues("websocket").Inc()
+		http.Error(w, "this is an MQTT endpoint: offer the WebSocket subprotocol mqtt", http.StatusBadRequest)
+		return
+	}
+	ws, err := s.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		l.metrics.refused.WithLabelValues("websocket").Inc()
+		return // the upgrader has answered
+	}
+	ws.SetReadLimit(l.message)
+	below := ws.NetConn().(*greeted)
+	c := &webConn{Conn: below, ws: ws, gone: l.closed}
+	up := &greeted{Conn: c, socket: below.socket, certified: below.certified}
+	if !l.conns.start(func() { l.establish(up, establish) }) {
+		_ = c.Close()
+	}
+}
+
+// webConn is MQTT in the binary frames of a WebSocket connection. Frame borders mean nothing. gorilla answers pings, and
+// closes with 1002 and 1009 for bad frames and messages that are too long.
 type webConn struct {
 	net.Conn // deadlines, addresses
 	ws       *websocket.Conn
-	frame    io.Reader // what is left of the frame being read; the reader's alone
+	gone     <-chan struct{} // closed when the gateway ends
+	frame    io.Reader       // what is left of the frame being read; the reader's alone
 
-	mu sync.Mutex // gorilla allows one writer
+	mu     sync.Mutex // gorilla allows one writer
+	closed sync.Once
 }
 
 func (c *webConn) Read(p []byte) (int, error) {
@@ -81,7 +128,8 @@ func (c *webConn) Read(p []byte) (int, error) {
 			if err != nil {
 				return 0, err
 			}
-			if kind != websocket.BinaryMessage {
+			if kind != websocket.BinaryMessage { // MQTT 5, 6.0.0-1
+				c.end(websocket.CloseUnsupportedData)
 				return 0, errTextFrame
 			}
 			c.frame = r
@@ -104,4 +152,23 @@ func (c *webConn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// Close says goodbye, if nobody has said why before, and closes.
+func (c *webConn) Close() error {
+	code := websocket.CloseNormalClosure
+	select {
+	case <-c.gone:
+		code = websocket.CloseGoingAway
+	default:
+	}
+	c.end(code)
+	return c.Conn.Close()
+}
+
+// end sends the close frame. It does not wait; what gorilla has sent one for itself is left at that.
+func (c *webConn) end(code int) {
+	c.closed.Do(func() {
+		_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(time.Second))
+	})
 }

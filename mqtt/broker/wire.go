@@ -11,6 +11,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"meterline/fleet"
 	"meterline/mqtt/frame"
 )
 
@@ -24,6 +25,10 @@ const (
 // reads from it only whole packets that were found sound, and closes it only in name; the listener closes it in the end.
 type wire struct {
 	net.Conn
+	socket    *conn            // at the bottom of Conn
+	certified []fleet.DeviceID // names in the client's certificate, verified
+	place     *place           // among those that are not admitted yet; nil: closed before it began
+
 	session atomic.Pointer[session] // nil until the client has been admitted
 	parting atomic.Bool             // is being ended
 	greeted atomic.Bool             // CONNACK has gone out: a client may be told why it must go (3.14.0-1)
@@ -41,8 +46,19 @@ type wire struct {
 	violation func(packets.Code) // is told what the client did
 }
 
-func newWire(c net.Conn) *wire {
-	return &wire{Conn: c, frames: frame.NewReader(c, connectMost), patient: true}
+// greeted is a connection that may speak MQTT: what comes before is done.
+type greeted struct {
+	net.Conn
+	socket    *conn            // at the bottom of Conn
+	certified []fleet.DeviceID // names in the client's certificate, verified
+}
+
+func newWire(g *greeted) *wire {
+	w := &wire{Conn: g.Conn, socket: g.socket, certified: g.certified, frames: frame.NewReader(g.Conn, connectMost), patient: true}
+	if e := g.socket.early.Load(); e != nil {
+		w.place = e.place
+	}
+	return w
 }
 
 // Read gives mochi the next bytes of a sound packet. One that is not ends the connection, and a client of MQTT 5 is told

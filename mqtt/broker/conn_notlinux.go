@@ -1,0 +1,8 @@
+//go:build !linux
+
+package broker
+
+import "syscall"
+
+// patience does nothing: only Linux has TCP_USER_TIMEOUT. Keep-alive probes notice a dead peer all the same.
+func patience(_, _ string, _ syscall.RawConn) error { return nil }
