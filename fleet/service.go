@@ -245,8 +245,8 @@ func (s *Service) DeleteDevice(ctx context.Context, t Tenant, id DeviceID) error
 	return nil
 }
 
-// RotateCredentials gives a direct device or an IPC a new secret, answered this once. The old one is refused from the
-// next sign-in on.
+// RotateCredentials gives a direct device or an IPC a new secret, answered this once. The old one is refused, and
+// sessions that came in by it are ended, within 5 s.
 func (s *Service) RotateCredentials(ctx context.Context, t Tenant, id DeviceID) (Device, *Credentials, error) {
 	d, err := s.registry.Device(ctx, t, id)
 	if err != nil {

@@ -124,6 +124,9 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 	e.must("DELETE", "/v1/tokens/"+token.ID, "")
 	testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(logged.text(), "banned for wrong secrets") }, "a ban is logged")
 	testkit.Eventually(t, 20*time.Second, func() bool { return len(e.letters()) > 0 }, "dead letters are kept")
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return strings.Contains(string(e.must("GET", "/v1/events", "").body), "two devices with one identity")
+	}, "the hold-off is a security event")
 
 	said := logged.text()
 	for _, happened := range []string{"client refused", "held off", "gateway is up", "backend is up"} {

@@ -145,3 +145,18 @@ func TestRevocationOnTwoGateways(t *testing.T) {
 		return code == 0
 	}, "PostgreSQL is back for a device that this gateway does not know")
 }
+
+// In one process it is the same.
+func TestRevocationInOneProcess(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	var token struct{ ID, Token string }
+	h.must("POST", "/v1/tokens", `{"name":"mqtt","scopes":["mqtt"]}`).into(t, &token)
+	device := enter(t, h.mqtt, "d1", "d1", h.direct("d1"))
+	stays := enter(t, h.mqtt, "d2", "d2", h.direct("d2"))
+	service := enter(t, h.mqtt, "s", "service", token.Token)
+	h.must("PATCH", "/v1/devices/d1", `{"enabled":false}`)
+	h.must("DELETE", "/v1/tokens/"+token.ID, "")
+	closedWithin(t, 5*time.Second, "one process", device, service)
+	pings(t, stays)
+}

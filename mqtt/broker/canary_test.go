@@ -44,8 +44,7 @@ type panicking struct{ memTokens }
 
 func (p panicking) TokenBySecret(ctx context.Context, secret string) (fleet.Token, error) {
 	if strings.HasPrefix(secret, "panic") {
-		var none map[string]string
-		none[secret] = secret // a runtime error: its text is not ours
+		_ = secret[len(secret)] // a runtime error: its text is not ours
 	}
 	return p.memTokens.TokenBySecret(ctx, secret)
 }

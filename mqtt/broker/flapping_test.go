@@ -43,15 +43,16 @@ func TestHoldOffsGrowUntilItBehaves(t *testing.T) {
 	now := time.Now()
 	f.now = func() time.Time { return now }
 	who := flapper{endpoint: "d1"}
-	for _, want := range []time.Duration{1, 2, 4, 5, 5} {
+	for _, minutes := range []int{1, 2, 4, 5, 5} {
+		want := time.Duration(minutes) * time.Minute
 		for range 2 {
 			if _, _, ok := f.count(who); !ok {
 				t.Fatal("held off too early")
 			}
 		}
 		lasts, begins, ok := f.count(who)
-		if ok || !begins || lasts != want*time.Minute {
-			t.Fatalf("held off for %v, want %d min", lasts, want)
+		if ok || !begins || lasts != want {
+			t.Fatalf("held off for %v, want %v", lasts, want)
 		}
 		now = now.Add(lasts - time.Second)
 		if _, begins, ok := f.count(who); ok || begins {
