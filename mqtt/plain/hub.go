@@ -237,6 +237,10 @@ func (h *Hub) discard(st *state) {
 			continue
 		}
 		sub.group.leave(sub, back[sub.group])
+		delete(back, sub.group)
+	}
+	for g, deliveries := range back { // it had left these groups before
+		g.giveBack(deliveries)
 	}
 }
 

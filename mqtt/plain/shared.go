@@ -39,7 +39,7 @@ func (g *group) put(m *Message) bool {
 	case g.waiting.len() == 0 && g.hand(d):
 	case m.QoS == 0 || !g.awaited(m):
 		g.h.metrics.dropped.share.Inc()
-	case !g.waiting.offer(d):
+	case !g.waiting.offer(d, false):
 		g.h.metrics.dropped.queue.Inc()
 	}
 	g.stuck.Store(int64(g.waiting.len()))
@@ -132,18 +132,27 @@ func (g *group) takeBack(back []delivery) {
 func (g *group) leave(sub *subscription, back []delivery) {
 	g.mu.Lock()
 	g.members = swapOut(g.members, sub)
-	if len(g.members) > 0 {
-		g.takeBack(back)
-		g.drain()
-	} else {
+	if len(g.members) == 0 {
 		g.dead.Store(true)
-		g.h.metrics.dropped.share.Add(float64(g.waiting.len() + len(back)))
+		g.h.metrics.dropped.share.Add(float64(g.waiting.len()))
 		g.waiting.empty()
 		g.stuck.Store(0)
 	}
-	gone := g.dead.Load()
 	g.mu.Unlock()
-	if gone {
+	g.giveBack(back)
+	if g.dead.Load() {
 		g.h.trie.removeGroup(g)
 	}
+}
+
+// giveBack hands messages that a session cannot deliver any more to the members that are left.
+func (g *group) giveBack(back []delivery) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.members) == 0 {
+		g.h.metrics.dropped.share.Add(float64(len(back)))
+		return
+	}
+	g.takeBack(back)
+	g.drain()
 }

@@ -60,7 +60,7 @@ func (st *state) give(d delivery) {
 		st.send(d)
 	case !st.open() && d.qos == 0: // not kept for who is away
 		m.dropped.away.Inc()
-	case st.queue.offer(d):
+	case st.queue.offer(d, st.open()):
 	default:
 		m.dropped.queue.Inc()
 		if st.open() { // it would not know of the gap

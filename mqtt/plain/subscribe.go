@@ -141,7 +141,7 @@ func (s *Session) queueRetained(sub *subscription) {
 		d := delivery{m: m, ids: ids, qos: min(m.QoS, sub.qos), retain: true} // [3.3.1.3]; of 3.1.1 [MQTT-3.3.1-8]
 		switch {
 		case !st.mayReceive(m) || sub.noLocal && m.origin == st.key: // [MQTT-3.8.3-3]
-		case !st.queue.offer(d):
+		case !st.queue.offer(d, true):
 			s.h.metrics.dropped.queue.Inc()
 			s.h.metrics.slow.Inc()
 			s.stop(packets.ErrQuotaExceeded)
