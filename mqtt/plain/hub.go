@@ -221,11 +221,15 @@ func (h *Hub) discard(st *state) {
 	st.dead = true
 	subs := st.subs
 	back := map[*group][]delivery{}
+	lost := st.queue.len()
 	for e := st.out.publishes.first; e != nil; e = e.next {
 		if e.group != nil && e.qos == 1 {
 			back[e.group] = append(back[e.group], e.delivery)
+		} else {
+			lost++
 		}
 	}
+	h.metrics.dropped.ended.Add(float64(lost))
 	h.inflight.Add(-int64(len(st.out.entries) + st.in.len))
 	st.queue.empty()
 	st.subs, st.shares, st.out, st.in, st.will = nil, 0, outbox{}, idset{}, nil

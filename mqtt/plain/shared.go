@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -34,7 +35,7 @@ func (g *group) put(m *Message) bool {
 		g.drain()
 	}
 	switch {
-	case len(g.members) == 0:
+	case !g.concerns(m):
 		return false
 	case g.waiting.len() == 0 && g.hand(d):
 	case m.QoS == 0 || !g.awaited(m):
@@ -65,14 +66,17 @@ func (g *group) hand(d delivery) bool {
 	return false
 }
 
+// concerns says whether there is a member that may have a message at all.
+func (g *group) concerns(m *Message) bool {
+	if m.About == nil {
+		return len(g.members) > 0
+	}
+	return slices.ContainsFunc(g.members, func(sub *subscription) bool { return sub.st.mayEver(m) })
+}
+
 // awaited says whether a message may wait for one of the members.
 func (g *group) awaited(m *Message) bool {
-	for _, sub := range g.members {
-		if sub.st.mayHold(m, sub.qos) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.members, func(sub *subscription) bool { return sub.st.mayHold(m, sub.qos) })
 }
 
 // drain hands out what waits, as far as it goes.

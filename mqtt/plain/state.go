@@ -88,6 +88,13 @@ func (st *state) mayHold(m *Message, qos byte) bool {
 	return !st.dead && (qos > 0 || st.open()) && st.mayReceive(m)
 }
 
+func (st *state) mayEver(m *Message) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.mayReceive(m)
+}
+
+// mayReceive asks the rules. It asks for st.mu, as all below does.
 func (st *state) mayReceive(m *Message) bool {
 	return m.About == nil || st.h.o.Rules.MayReceive(st.who, m)
 }
