@@ -232,7 +232,7 @@ func (h *Hub) discard(st *state) {
 	h.metrics.dropped.ended.Add(float64(lost))
 	h.inflight.Add(-int64(len(st.out.entries) + st.in.len))
 	st.queue.empty()
-	st.subs, st.shares, st.out, st.in, st.will = nil, 0, outbox{}, idset{}, nil
+	st.subs, st.shares, st.out, st.in, st.will = nil, nil, outbox{}, idset{}, nil
 	st.mu.Unlock()
 	for _, sub := range subs {
 		h.booked(sub, -1)

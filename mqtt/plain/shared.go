@@ -42,8 +42,11 @@ func (g *group) put(m *Message) bool {
 		g.h.metrics.dropped.share.Inc()
 	case !g.waiting.offer(d, false):
 		g.h.metrics.dropped.queue.Inc()
+	default:
+		// From here on acknowledgements look here. One that came just before has not, so we look once more.
+		g.stuck.Store(int64(g.waiting.len()))
+		g.drain()
 	}
-	g.stuck.Store(int64(g.waiting.len()))
 	return true
 }
 
@@ -79,7 +82,7 @@ func (g *group) awaited(m *Message) bool {
 	return slices.ContainsFunc(g.members, func(sub *subscription) bool { return sub.st.mayHold(m, sub.qos) })
 }
 
-// drain hands out what waits, as far as it goes.
+// drain hands out what waits, as far as it goes. While something waits, stuck must say so.
 func (g *group) drain() {
 	now := g.h.o.Now()
 	for g.waiting.len() > 0 {
@@ -130,6 +133,7 @@ func (g *group) takeBack(back []delivery) {
 	}
 	g.h.metrics.moved.Add(float64(len(back)))
 	g.waiting.pushFront(back)
+	g.stuck.Store(int64(g.waiting.len()))
 }
 
 // leave takes a member out, and gives what it had not acknowledged to the others.

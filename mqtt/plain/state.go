@@ -27,7 +27,7 @@ type state struct {
 	will        *Will         // when it is away: delayed until willAt
 	willAt      time.Time
 	subs        map[string]*subscription // by filter
-	shares      int                      // how many of them are shared
+	shares      []*subscription          // those of them that are shared
 	filterBytes int
 	out         outbox
 	queue       queue
@@ -225,16 +225,25 @@ func (st *state) surrender(g *group) (back []delivery) {
 }
 
 // groups of the session's shared subscriptions.
-func (st *state) groups() (all []*group) {
+func (st *state) groups() []*group {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.shares == 0 {
-		return nil
-	}
-	for _, sub := range st.subs {
-		if sub.group != nil {
-			all = append(all, sub.group)
-		}
+	all := make([]*group, 0, len(st.shares))
+	for _, sub := range st.shares {
+		all = append(all, sub.group)
 	}
 	return all
+}
+
+// stuckGroups are those in which messages wait, if the session can take any. It asks for st.mu.
+func (st *state) stuckGroups() (stuck []*group) {
+	if st.queue.len() > 0 || !st.open() {
+		return nil
+	}
+	for _, sub := range st.shares {
+		if sub.group.stuck.Load() > 0 {
+			stuck = append(stuck, sub.group)
+		}
+	}
+	return stuck
 }

@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -189,7 +190,7 @@ func (s *Session) joinGroup(sub *subscription, g *group) packets.Code {
 	if !st.enter(sub) {
 		return packets.ErrQuotaExceeded
 	}
-	st.shares++
+	st.shares = append(st.shares, sub)
 	sub.group, sub.index = g, len(g.members)
 	g.members = append(g.members, sub)
 	return packets.Code{Code: sub.qos}
@@ -273,7 +274,7 @@ func (s *Session) unsubscribeFrom(filter string) packets.Code {
 	if sub.group == nil {
 		s.h.trie.remove(sub) // before another of the same filter can come
 	} else {
-		st.shares--
+		st.shares = slices.DeleteFunc(st.shares, func(other *subscription) bool { return other == sub })
 	}
 	st.mu.Unlock()
 	s.h.booked(sub, -1)
