@@ -57,6 +57,7 @@ func (h *Hub) Publish(m Message) {
 	m.origin = ""
 	if m.Retain && !h.retained.store(&m) {
 		h.metrics.refused.retained.Inc()
+		h.retained.drop(m.Topic)
 	}
 	h.route(&m)
 }
