@@ -57,6 +57,7 @@ func (h *Hub) Publish(m Message) {
 	m.origin = ""
 	if m.Retain && !h.retained.store(&m) {
 		h.metrics.refused.retained.Inc()
+		h.retained.drop(m.Topic)
 	}
 	h.route(&m)
 }
@@ -221,14 +222,18 @@ func (h *Hub) discard(st *state) {
 	st.dead = true
 	subs := st.subs
 	back := map[*group][]delivery{}
+	lost := st.queue.len()
 	for e := st.out.publishes.first; e != nil; e = e.next {
 		if e.group != nil && e.qos == 1 {
 			back[e.group] = append(back[e.group], e.delivery)
+		} else {
+			lost++
 		}
 	}
+	h.metrics.dropped.ended.Add(float64(lost))
 	h.inflight.Add(-int64(len(st.out.entries) + st.in.len))
 	st.queue.empty()
-	st.subs, st.shares, st.out, st.in, st.will = nil, 0, outbox{}, idset{}, nil
+	st.subs, st.shares, st.out, st.in, st.will = nil, nil, outbox{}, idset{}, nil
 	st.mu.Unlock()
 	for _, sub := range subs {
 		h.booked(sub, -1)
@@ -237,6 +242,10 @@ func (h *Hub) discard(st *state) {
 			continue
 		}
 		sub.group.leave(sub, back[sub.group])
+		delete(back, sub.group)
+	}
+	for g, deliveries := range back { // it had left these groups before
+		g.giveBack(deliveries)
 	}
 }
 

@@ -16,7 +16,7 @@ type metrics struct {
 	takenOver   prometheus.Counter
 	slow        prometheus.Counter
 
-	dropped struct{ queue, away, tooLarge, share prometheus.Counter }
+	dropped struct{ queue, away, tooLarge, share, ended prometheus.Counter }
 	refused struct{ publish, subscribe, retained, subscriptions prometheus.Counter }
 	ended   struct{ expired, evicted prometheus.Counter }
 }
@@ -47,6 +47,7 @@ func newMetrics(h *Hub) (m metrics) {
 	m.dropped.away = dropped.WithLabelValues("away")
 	m.dropped.tooLarge = dropped.WithLabelValues("too_large")
 	m.dropped.share = dropped.WithLabelValues("share")
+	m.dropped.ended = dropped.WithLabelValues("ended")
 	refused := counters("refused_total", "What service clients may not do, or had no room for.", "what")
 	m.refused.publish = refused.WithLabelValues("publish")
 	m.refused.subscribe = refused.WithLabelValues("subscribe")

@@ -74,7 +74,7 @@ type Options struct {
 	InflightBytes int // 256 KiB; one message always goes
 	Queue         int // messages behind those, and for a client that is away; 10 000
 	QueueBytes    int // 16 MiB
-	TotalBytes    int // of the queues of all sessions and shared subscriptions; 256 MiB
+	TotalBytes    int // of all queues, but for the first InflightBytes of each client that is connected; 256 MiB
 
 	Retained      int // topics; 10 000
 	RetainedBytes int // 16 MiB

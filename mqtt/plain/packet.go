@@ -110,13 +110,14 @@ func (s *Session) acknowledged(id uint16, f func(e *entry)) error {
 	}
 	f(st.out.entries[id])
 	more := st.flushSome()
-	idle := st.shares > 0 && st.queue.len() == 0
+	stuck := st.stuckGroups()
 	st.mu.Unlock()
 	if more {
-		st.flush(s)
+		s.Resume()
+		return nil
 	}
-	if idle {
-		s.pull()
+	for _, g := range stuck {
+		g.resume()
 	}
 	return nil
 }

@@ -210,6 +210,7 @@ func (h *Hub) accept(from *state, who any, m *Message, strict bool) packets.Code
 		if strict {
 			return packets.ErrQuotaExceeded
 		}
+		h.retained.drop(m.Topic)
 	}
 	if !h.route(m) {
 		return packets.CodeNoMatchingSubscribers

@@ -24,14 +24,15 @@ type queue struct {
 func (q *queue) len() int { return len(q.items) - q.head }
 
 // offer puts d in within the limits. When they are reached what is expired goes first; then d itself is refused, so that
-// what was kept before stays without gaps.
-func (q *queue) offer(d delivery) bool {
-	if !q.fits(&d) {
+// what was kept before stays without gaps. A client that is connected may always have as much in its queue as in flight,
+// so that those who are away cannot use up what it needs.
+func (q *queue) offer(d delivery, connected bool) bool {
+	if !q.fits(&d, connected) {
 		if now := q.h.o.Now(); now.Sub(q.purged) >= time.Second { // not for every message that a full queue refuses
 			q.purged = now
 			q.dropExpired(now)
 		}
-		if !q.fits(&d) {
+		if !q.fits(&d, connected) {
 			return false
 		}
 	}
@@ -40,9 +41,12 @@ func (q *queue) offer(d delivery) bool {
 	return true
 }
 
-func (q *queue) fits(d *delivery) bool {
+func (q *queue) fits(d *delivery, connected bool) bool {
 	weight := d.m.weight()
-	return q.len() < q.h.o.Queue && q.bytes+weight <= q.h.o.QueueBytes &&
+	if q.len() >= q.h.o.Queue || q.bytes+weight > q.h.o.QueueBytes {
+		return false
+	}
+	return connected && q.bytes+weight <= q.h.o.InflightBytes ||
 		q.h.queuedBytes.Load()+int64(weight) <= int64(q.h.o.TotalBytes)
 }
 

@@ -24,7 +24,7 @@ type leaf struct {
 }
 
 // store keeps a message, or forgets the topic's when it is empty [MQTT-3.3.1-6] [MQTT-3.3.1-7]. It is false when there is
-// no room for it; then the topic keeps what it had.
+// no room for it; the topic has then what it had.
 func (r *retained) store(m *Message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,6 +46,14 @@ func (r *retained) store(m *Message) bool {
 	r.count, r.bytes = count, bytes
 	r.root.put(m.Topic, m)
 	return true
+}
+
+// drop forgets what a topic has: a newer one was given out that there is no room for, and the old one must not outlive it
+// [MQTT-3.3.1-5].
+func (r *retained) drop(topic string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.root.remove(topic, r.forget)
 }
 
 func (r *retained) forget(m *Message) {

@@ -119,12 +119,18 @@ func TestRetainedLimits(t *testing.T) {
 	old := r.v4("old") // can only be told that all is well: given out, not kept
 	old.publish("3", "y", 1, retain)
 	watcher.want("3=y q1")
+	old.publish("2", "more than there is room for, as the other one is still there", 1, retain)
+	watcher.expect(packets.Publish)
+	c := r.v5("c")
+	c.subscribe("2", 0)
+	c.nothing() // the one before is not the last any more [MQTT-3.3.1-5]
+	p.publish("2", "y", 1, retain)
 	p.publish("2", "z", 1, retain) // in the place of another
 	p.publish("1", "", 1, retain)
 	if code := p.publish("3", "w", 1, retain); code != 0 {
 		t.Errorf("there is room again: %#x", code)
 	}
-	c := r.v5("c")
+	c = r.v5("c")
 	c.subscribe("2", 0)
 	c.subscribe("3", 0)
 	c.want("2=z q0 retain", "3=w q0 retain")

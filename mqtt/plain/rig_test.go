@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // wire is a Link that keeps what it is given.
@@ -332,4 +334,14 @@ func (r *rig) empty() {
 	if !r.trie.root.empty() {
 		r.t.Error("subscriptions left in the trie")
 	}
+}
+
+// count reads a metric.
+func count(t *testing.T, metric prometheus.Metric) float64 {
+	t.Helper()
+	var read dto.Metric
+	if err := metric.Write(&read); err != nil {
+		t.Fatal(err)
+	}
+	return read.GetCounter().GetValue()
 }

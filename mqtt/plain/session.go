@@ -68,16 +68,16 @@ func (s *Session) Start() {
 
 // Resume says that a Link which has Flow has room again.
 func (s *Session) Resume() {
-	s.st.flush(s)
-	s.pull()
-}
-
-// pull asks the groups for what waits in them.
-func (s *Session) pull() {
-	for _, g := range s.st.groups() {
-		if g.stuck.Load() > 0 {
-			g.resume()
-		}
+	st := s.st
+	st.flush(s)
+	st.mu.Lock()
+	var stuck []*group
+	if st.conn == s {
+		stuck = st.stuckGroups()
+	}
+	st.mu.Unlock()
+	for _, g := range stuck {
+		g.resume()
 	}
 }
 

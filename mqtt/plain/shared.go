@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -34,15 +35,18 @@ func (g *group) put(m *Message) bool {
 		g.drain()
 	}
 	switch {
-	case len(g.members) == 0:
+	case !g.concerns(m):
 		return false
 	case g.waiting.len() == 0 && g.hand(d):
 	case m.QoS == 0 || !g.awaited(m):
 		g.h.metrics.dropped.share.Inc()
-	case !g.waiting.offer(d):
+	case !g.waiting.offer(d, false):
 		g.h.metrics.dropped.queue.Inc()
+	default:
+		// From here on acknowledgements look here. One that came just before has not, so we look once more.
+		g.stuck.Store(int64(g.waiting.len()))
+		g.drain()
 	}
-	g.stuck.Store(int64(g.waiting.len()))
 	return true
 }
 
@@ -65,17 +69,20 @@ func (g *group) hand(d delivery) bool {
 	return false
 }
 
-// awaited says whether a message may wait for one of the members.
-func (g *group) awaited(m *Message) bool {
-	for _, sub := range g.members {
-		if sub.st.mayHold(m, sub.qos) {
-			return true
-		}
+// concerns says whether there is a member that may have a message at all.
+func (g *group) concerns(m *Message) bool {
+	if m.About == nil {
+		return len(g.members) > 0
 	}
-	return false
+	return slices.ContainsFunc(g.members, func(sub *subscription) bool { return sub.st.mayEver(m) })
 }
 
-// drain hands out what waits, as far as it goes.
+// awaited says whether a message may wait for one of the members.
+func (g *group) awaited(m *Message) bool {
+	return slices.ContainsFunc(g.members, func(sub *subscription) bool { return sub.st.mayHold(m, sub.qos) })
+}
+
+// drain hands out what waits, as far as it goes. While something waits, stuck must say so.
 func (g *group) drain() {
 	now := g.h.o.Now()
 	for g.waiting.len() > 0 {
@@ -126,24 +133,34 @@ func (g *group) takeBack(back []delivery) {
 	}
 	g.h.metrics.moved.Add(float64(len(back)))
 	g.waiting.pushFront(back)
+	g.stuck.Store(int64(g.waiting.len()))
 }
 
 // leave takes a member out, and gives what it had not acknowledged to the others.
 func (g *group) leave(sub *subscription, back []delivery) {
 	g.mu.Lock()
 	g.members = swapOut(g.members, sub)
-	if len(g.members) > 0 {
-		g.takeBack(back)
-		g.drain()
-	} else {
+	if len(g.members) == 0 {
 		g.dead.Store(true)
-		g.h.metrics.dropped.share.Add(float64(g.waiting.len() + len(back)))
+		g.h.metrics.dropped.share.Add(float64(g.waiting.len()))
 		g.waiting.empty()
 		g.stuck.Store(0)
 	}
-	gone := g.dead.Load()
 	g.mu.Unlock()
-	if gone {
+	g.giveBack(back)
+	if g.dead.Load() {
 		g.h.trie.removeGroup(g)
 	}
+}
+
+// giveBack hands messages that a session cannot deliver any more to the members that are left.
+func (g *group) giveBack(back []delivery) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.members) == 0 {
+		g.h.metrics.dropped.share.Add(float64(len(back)))
+		return
+	}
+	g.takeBack(back)
+	g.drain()
 }

@@ -27,7 +27,7 @@ type state struct {
 	will        *Will         // when it is away: delayed until willAt
 	willAt      time.Time
 	subs        map[string]*subscription // by filter
-	shares      int                      // how many of them are shared
+	shares      []*subscription          // those of them that are shared
 	filterBytes int
 	out         outbox
 	queue       queue
@@ -60,7 +60,7 @@ func (st *state) give(d delivery) {
 		st.send(d)
 	case !st.open() && d.qos == 0: // not kept for who is away
 		m.dropped.away.Inc()
-	case st.queue.offer(d):
+	case st.queue.offer(d, st.open()):
 	default:
 		m.dropped.queue.Inc()
 		if st.open() { // it would not know of the gap
@@ -88,6 +88,13 @@ func (st *state) mayHold(m *Message, qos byte) bool {
 	return !st.dead && (qos > 0 || st.open()) && st.mayReceive(m)
 }
 
+func (st *state) mayEver(m *Message) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.mayReceive(m)
+}
+
+// mayReceive asks the rules. It asks for st.mu, as all below does.
 func (st *state) mayReceive(m *Message) bool {
 	return m.About == nil || st.h.o.Rules.MayReceive(st.who, m)
 }
@@ -218,16 +225,25 @@ func (st *state) surrender(g *group) (back []delivery) {
 }
 
 // groups of the session's shared subscriptions.
-func (st *state) groups() (all []*group) {
+func (st *state) groups() []*group {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.shares == 0 {
-		return nil
-	}
-	for _, sub := range st.subs {
-		if sub.group != nil {
-			all = append(all, sub.group)
-		}
+	all := make([]*group, 0, len(st.shares))
+	for _, sub := range st.shares {
+		all = append(all, sub.group)
 	}
 	return all
+}
+
+// stuckGroups are those in which messages wait, if the session can take any. It asks for st.mu.
+func (st *state) stuckGroups() (stuck []*group) {
+	if st.queue.len() > 0 || !st.open() {
+		return nil
+	}
+	for _, sub := range st.shares {
+		if sub.group.stuck.Load() > 0 {
+			stuck = append(stuck, sub.group)
+		}
+	}
+	return stuck
 }

@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -141,7 +142,7 @@ func (s *Session) queueRetained(sub *subscription) {
 		d := delivery{m: m, ids: ids, qos: min(m.QoS, sub.qos), retain: true} // [3.3.1.3]; of 3.1.1 [MQTT-3.3.1-8]
 		switch {
 		case !st.mayReceive(m) || sub.noLocal && m.origin == st.key: // [MQTT-3.8.3-3]
-		case !st.queue.offer(d):
+		case !st.queue.offer(d, true):
 			s.h.metrics.dropped.queue.Inc()
 			s.h.metrics.slow.Inc()
 			s.stop(packets.ErrQuotaExceeded)
@@ -189,7 +190,7 @@ func (s *Session) joinGroup(sub *subscription, g *group) packets.Code {
 	if !st.enter(sub) {
 		return packets.ErrQuotaExceeded
 	}
-	st.shares++
+	st.shares = append(st.shares, sub)
 	sub.group, sub.index = g, len(g.members)
 	g.members = append(g.members, sub)
 	return packets.Code{Code: sub.qos}
@@ -273,7 +274,7 @@ func (s *Session) unsubscribeFrom(filter string) packets.Code {
 	if sub.group == nil {
 		s.h.trie.remove(sub) // before another of the same filter can come
 	} else {
-		st.shares--
+		st.shares = slices.DeleteFunc(st.shares, func(other *subscription) bool { return other == sub })
 	}
 	st.mu.Unlock()
 	s.h.booked(sub, -1)
