@@ -31,6 +31,14 @@ test-short: ## tests with what is installed; lists what was skipped
 bench: ## benchmarks, with real servers
 	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -run '^$$' -bench . -benchmem $(PKG)
 
+# Which case: make edge CASE=flood FLAGS=--json=flood.json
+CASE ?= all
+FLAGS ?=
+
+.PHONY: edge
+edge: ## measure gateway and plain mochi under bad clients, tables in Markdown; all cases take half an hour
+	@go run ./testkit/cmd/edge $(CASE) $(FLAGS)
+
 .PHONY: lint
 lint: ## golangci-lint, in the version that .ci/lint pins
 	.ci/lint
