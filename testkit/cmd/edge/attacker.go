@@ -110,7 +110,7 @@ func (a *attacker) connect() {
 	if err == nil {
 		err = syscall.Connect(fd, &a.to)
 	}
-	if err == nil || err == syscall.EINPROGRESS { //nolint:errorlint // system calls return nothing else
+	if err == nil || err == syscall.EINPROGRESS {
 		err = syscall.EpollCtl(a.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP, Fd: int32(fd)})
 	}
 	if err != nil {
@@ -142,7 +142,7 @@ func (a *attacker) collect(turn time.Duration) {
 	until := time.Now().Add(turn)
 	for {
 		n, err := syscall.EpollWait(a.epoll, events[:], max(0, int(time.Until(until).Milliseconds())))
-		if err != nil && err != syscall.EINTR { //nolint:errorlint // system calls return nothing else
+		if err != nil && err != syscall.EINTR {
 			return
 		}
 		for _, e := range events[:max(n, 0)] {

@@ -11,7 +11,11 @@ import (
 
 // rounds are the round trips of one phase: uplinks (until their PUBACK) have odd keys, commands (until the PUBACK of their
 // answer) even ones.
-type rounds struct{ uplinks, commands *recorder }
+type rounds struct {
+	uplinks, commands *recorder
+
+	late []time.Duration // by how much uplinks left later than they were due; of the goroutine that sends them
+}
 
 func (r *rounds) of(key uint64) *recorder {
 	if key%2 == 1 {
@@ -24,14 +28,17 @@ func (r *rounds) of(key uint64) *recorder {
 type measured struct {
 	Uplinks  figures `json:"uplinks"`
 	Commands figures `json:"commands"`
+	// Late is how much later than it was due an uplink left the client. It is part of its time, and the fault of whatever
+	// else the machine is doing.
+	Late figures `json:"late"`
 }
 
 // cells for a table: p50, p99 and max of both, and how many never came to an end.
 func (m measured) cells() []string {
-	return append(append(m.Uplinks.cells(), m.Commands.cells()...), unfinished(m))
+	return append(append(m.Uplinks.cells(), m.Commands.cells()...), unfinished(m), ms(m.Late.P99))
 }
 
-var measuredHead = []string{"uplink p50, ms", "p99", "max", "command p50, ms", "p99", "max", "unfinished"}
+var measuredHead = []string{"uplink p50, ms", "p99", "max", "command p50, ms", "p99", "max", "unfinished", "client late p99, ms"}
 
 // load is what well-behaved devices do.
 type load struct {
@@ -45,13 +52,18 @@ const finishWithin = 5 * time.Second
 
 // phase measures what load takes while beside goes on, which ends with its context.
 func (f *fleet) phase(ctx context.Context, p *publisher, l load, lasts time.Duration, beside ...func(context.Context)) (measured, error) {
-	now := &rounds{newRecorder(), newRecorder()}
+	now := &rounds{uplinks: newRecorder(), commands: newRecorder()}
 	f.round.Store(now)
 	during, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
 	extra, stopExtra := context.WithCancel(ctx)
 	var all, others sync.WaitGroup
-	all.Go(func() { every(during, l.each, len(l.devices), func(i int, due time.Time) { l.devices[i].uplink(due) }) })
+	all.Go(func() {
+		every(during, l.each, len(l.devices), func(i int, due time.Time) {
+			now.late = append(now.late, time.Since(due))
+			l.devices[i].uplink(due)
+		})
+	})
 	pinged := 0
 	all.Go(func() {
 		every(during, time.Second, l.pings, func(_ int, due time.Time) {
@@ -65,7 +77,7 @@ func (f *fleet) phase(ctx context.Context, p *publisher, l load, lasts time.Dura
 	all.Wait()
 	now.finish(ctx)
 	f.round.Store(nil)
-	m := measured{now.uplinks.close(), now.commands.close()}
+	m := measured{Uplinks: now.uplinks.close(), Commands: now.commands.close(), Late: figuresOf(now.late, 0)}
 	stopExtra()
 	others.Wait()
 	return m, ctx.Err()

@@ -34,6 +34,7 @@ type machine struct {
 	Mochi      string `json:"mochi"`
 	PostgreSQL string `json:"postgresql"`
 	Redis      string `json:"redis"`
+	Load       string `json:"load"` // averages over 1, 5 and 15 minutes when it began: others were at work where they are not near 0
 }
 
 // finding is what one case came to.
@@ -78,8 +79,8 @@ func (f finding) print(w io.Writer) {
 
 func (r report) print(w io.Writer) {
 	m := r.Machine
-	fmt.Fprintf(w, "\n%d cores (%s), %d MiB, Linux %s, %s, mochi %s, PostgreSQL %s, Redis %s, commit %s, %s, %.0f s\n",
-		m.Cores, m.CPU, m.MemoryMiB, m.Kernel, m.Go, m.Mochi, m.PostgreSQL, m.Redis, r.Commit, r.Began.UTC().Format(time.RFC3339), r.Seconds)
+	fmt.Fprintf(w, "\n%d cores (%s), %d MiB, Linux %s, %s, mochi %s, PostgreSQL %s, Redis %s, commit %s, %s, %.0f s; load before it %s\n",
+		m.Cores, m.CPU, m.MemoryMiB, m.Kernel, m.Go, m.Mochi, m.PostgreSQL, m.Redis, r.Commit, r.Began.UTC().Format(time.RFC3339), r.Seconds, m.Load)
 }
 
 func (r report) write(file string) error {
@@ -101,6 +102,9 @@ func thisMachine() machine {
 	}
 	if _, rest, ok := strings.Cut(said("redis-server", "--version"), "v="); ok {
 		m.Redis, _, _ = strings.Cut(rest, " ")
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.Load = strings.Join(strings.Fields(string(load))[:3], " ")
 	}
 	_, _ = fmt.Sscan(procValue("/proc/meminfo", "MemTotal"), &m.MemoryMiB)
 	m.MemoryMiB >>= 10
