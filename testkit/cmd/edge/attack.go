@@ -15,11 +15,12 @@ import (
 	"time"
 )
 
-// attack: others open idle sockets and slow CONNECTs, as many as they can get, while a good device comes and goes.
+// attack: others open idle sockets and slow CONNECTs, as many as they can get, while good devices come and go.
 type attack struct {
 	Processes int           `json:"attacker_processes"`
 	Sockets   int           `json:"sockets_per_process"`
 	Rate      int           `json:"sockets_per_second_and_process"`
+	Good      int           `json:"good_devices"`
 	PerSecond int           `json:"good_connects_per_second"`
 	Patience  time.Duration `json:"patience_ns"`
 	Before    time.Duration `json:"before_ns"`
@@ -31,14 +32,15 @@ func (a *attack) flags(set *flag.FlagSet) {
 	set.IntVar(&a.Processes, "attackers", 2, "processes that attack, from 127.0.0.2 to 127.0.0.9")
 	set.IntVar(&a.Sockets, "sockets", 19000, "sockets that each of them holds at most")
 	set.IntVar(&a.Rate, "rate", 2000, "sockets that each of them opens a second at most")
-	set.IntVar(&a.PerSecond, "connects", 10, "connects a second of the good device")
-	set.DurationVar(&a.Patience, "patience", 10*time.Second, "after which the good device gives a connect up")
-	set.DurationVar(&a.Before, "before", 5*time.Second, "how long it connects alone")
+	set.IntVar(&a.Good, "good", 100, "good devices, which take turns: one that came and went all the time would be no good one")
+	set.IntVar(&a.PerSecond, "connects", 10, "connects a second of the good devices")
+	set.DurationVar(&a.Patience, "patience", 10*time.Second, "after which a good device gives a connect up")
+	set.DurationVar(&a.Before, "before", 5*time.Second, "how long they connect alone")
 	set.DurationVar(&a.Duration, "duration", 60*time.Second, "how long the attack lasts")
-	set.DurationVar(&a.After, "after", 10*time.Second, "how long it connects afterwards")
+	set.DurationVar(&a.After, "after", 10*time.Second, "how long they connect afterwards")
 }
 
-func (a *attack) devices() int { return 1 }
+func (a *attack) devices() int { return a.Good }
 
 type attackRow struct {
 	Broker string `json:"broker"`
@@ -53,8 +55,11 @@ type attackRow struct {
 }
 
 func (a *attack) run(ctx context.Context, r *rig) (found finding, err error) {
+	if a.Good < 1 {
+		return found, errors.New("--good: must be at least 1")
+	}
 	found.Table = table{
-		Title: fmt.Sprintf("a good device on 127.0.0.1 connects %d times a second; attackers open idle sockets and slow CONNECTs from 127.0.0.2 to 127.0.0.9 for %s", a.PerSecond, a.Duration),
+		Title: fmt.Sprintf("good devices on 127.0.0.1 connect, %d times a second; attackers open idle sockets and slow CONNECTs from 127.0.0.2 to 127.0.0.9 for %s", a.PerSecond, a.Duration),
 		Head: []string{"broker", "phase", "connects", "failed", "p50, ms", "p99", "max", "seconds with a failure", "files of the broker",
 			"sockets of attackers: opened", "closed by the broker", "most at once"},
 	}
@@ -99,7 +104,7 @@ func secondsWith(failed []int) (n int) {
 }
 
 func (a *attack) on(ctx context.Context, r *rig, t *target) (rows []attackRow, err error) {
-	g := newFleet(t, 1).devices[0]
+	g := newFleet(t, a.Good).devices
 	row, err := a.connects(ctx, t, g, a.Before)
 	if err != nil {
 		return nil, err
@@ -171,8 +176,8 @@ func (h *harvest) add(ctx context.Context, p *process) error {
 	return nil
 }
 
-// connects lets the good device come and go for a while, whatever becomes of the connects before.
-func (a *attack) connects(ctx context.Context, t *target, g *device, lasts time.Duration) (attackRow, error) {
+// connects lets good devices come and go for a while, in turn, whatever becomes of the connects before.
+func (a *attack) connects(ctx context.Context, t *target, good []*device, lasts time.Duration) (attackRow, error) {
 	seconds := int((lasts + time.Second - 1) / time.Second)
 	row := attackRow{Broker: t.name, Worst: make([]float64, seconds), FailedIn: make([]int, seconds), Failures: failures{}}
 	var mu sync.Mutex
@@ -180,15 +185,16 @@ func (a *attack) connects(ctx context.Context, t *target, g *device, lasts time.
 	var all sync.WaitGroup
 	during, stop := context.WithTimeout(ctx, lasts)
 	defer stop()
-	began := time.Now()
+	began, turn := time.Now(), 0
 	every(during, time.Second, a.PerSecond, func(i int, due time.Time) {
-		if i == 0 {
+		who := good[turn%len(good)].who
+		if turn++; i == 0 {
 			row.Files = max(row.Files, t.files())
 		}
 		all.Go(func() {
 			patience, cancel := context.WithTimeout(ctx, a.Patience)
 			defer cancel()
-			s, err := dial(patience, t.addr, "", 0, g.who)
+			s, err := dial(patience, t.addr, "", 0, who)
 			took := time.Since(due)
 			mu.Lock()
 			defer mu.Unlock()

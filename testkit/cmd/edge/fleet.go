@@ -80,13 +80,23 @@ func (f *fleet) connect(ctx context.Context, devices []*device) error {
 	group.SetLimit(connectWith)
 	for _, d := range devices {
 		group.Go(func() error {
-			if err := d.connect(ctx); err != nil {
+			if err := insist(ctx, func() error { return d.connect(ctx) }); err != nil {
 				return fmt.Errorf("%s: %w", d.who.client, err)
 			}
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// insist tries again what a broker may refuse for a moment, where it is not what is measured.
+func insist(ctx context.Context, try func() error) (err error) {
+	for range 10 {
+		if err = try(); err == nil || wait(ctx, time.Second) != nil {
+			break
+		}
+	}
+	return err
 }
 
 // close takes all devices away at once and waits for their readers.

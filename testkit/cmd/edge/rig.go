@@ -201,6 +201,9 @@ func (t *target) up(ctx context.Context) (err error) {
 	if t.process, err = t.again(); err == nil {
 		err = t.accepts(ctx, t.addr)
 	}
+	if err == nil {
+		err = t.accepts(ctx, t.web)
+	}
 	if err != nil {
 		return errors.Join(err, t.down())
 	}

@@ -28,7 +28,7 @@ func stallAll(ctx context.Context, devices []*device) (*stalled, error) {
 	s := &stalled{devices: devices, sessions: make([]*session, len(devices)), times: make([]int, len(devices))}
 	for i, d := range devices {
 		d.close()
-		if err := s.connect(ctx, i); err != nil {
+		if err := insist(ctx, func() error { return s.connect(ctx, i) }); err != nil {
 			return s, err
 		}
 	}
