@@ -51,6 +51,14 @@ fuzz-cover: ## how much of the decoders the committed inputs reach; fails below 
 fuzz-distil: ## copy inputs that make fuzz found to testdata/fuzz, where they reach more
 	$(FUZZ) -distil
 
+# Which case: make edge CASE=flood FLAGS=--json=flood.json
+CASE ?= all
+FLAGS ?=
+
+.PHONY: edge
+edge: ## measure gateway and plain mochi under bad clients, tables in Markdown; all cases take half an hour
+	@go run ./testkit/cmd/edge $(CASE) $(FLAGS)
+
 .PHONY: lint
 lint: ## golangci-lint, in the version that .ci/lint pins
 	.ci/lint

@@ -62,6 +62,19 @@ func StartPostgres() (*PostgresServer, error) {
 // Close ends the server and removes its files.
 func (s *PostgresServer) Close() error { return s.proc.close() }
 
+// Stop ends the server in order; its files stay. Start starts it again with them, and returns when it answers.
+func (s *PostgresServer) Stop() error { return s.proc.stop() }
+
+// Start ends Stop.
+func (s *PostgresServer) Start() error { return s.proc.restart() }
+
+// Pause lets all processes of the server stand still: connections stay open, new ones are taken by the kernel, and nothing
+// is answered.
+func (s *PostgresServer) Pause() error { return s.proc.freeze() }
+
+// Resume ends Pause.
+func (s *PostgresServer) Resume() error { return s.proc.thaw() }
+
 func newPostgres(bin string, h *home, as *syscall.Credential, port int, password string) *PostgresServer {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/postgres",
 		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), RawQuery: "sslmode=disable"}

@@ -157,6 +157,31 @@ func (p *process) resume() error {
 	return p.signal(syscall.SIGCONT)
 }
 
+// freeze is pause for a server that answers by its children: they are halted after it, so that it makes no new ones.
+func (p *process) freeze() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.halt(); err != nil {
+		return err
+	}
+	for _, pid := range children(p.cmd.Process.Pid) {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // one that has ended meanwhile answers nothing either
+	}
+	return nil
+}
+
+// thaw ends freeze.
+func (p *process) thaw() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		for _, pid := range children(p.cmd.Process.Pid) {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+	}
+	return p.signal(syscall.SIGCONT)
+}
+
 // signal needs p.mu.
 func (p *process) signal(s syscall.Signal) error {
 	if p.cmd == nil {
