@@ -1,0 +1,4 @@
+package wiretest
+
+var endpointCases = []entry{}
+var endpointCommandCases = []entry{}
