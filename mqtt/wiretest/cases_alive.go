@@ -20,8 +20,8 @@ var keepAliveCases = []entry{
 	}},
 	{name: "keepalive/any packet keeps it alive", v3: "3.1.2-24 3.12.4-1", v5: "3.1.2-22 3.12.4-1", run: func(t *T) {
 		c := t.client(keepAlive(1))
-		for i := range 6 {
-			t.pause(500 * time.Millisecond)
+		for i := range 8 {
+			t.pause(300 * time.Millisecond)
 			if i%2 == 0 {
 				c.ping()
 			} else {

@@ -1,6 +1,9 @@
 package wiretest
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 const alphabet = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -33,6 +36,7 @@ var connectCases = []entry{
 			h := t.hello()
 			h.level = level
 			c := t.knock(h)
+			_ = c.nc.SetReadDeadline(time.Now().Add(t.patience))
 			if first, err := c.in.Peek(1); err == nil && first[0]>>4 == connackType {
 				if length, err := c.in.Peek(2); err == nil && length[1] == 2 {
 					c.v = V3 // a server that does not know the version may answer as 3.1.1 does

@@ -92,7 +92,7 @@ var connectPropertyCases = []entry{
 			t.raw(frame(connectType, 0, b...)).dies(wrong...)
 		}
 	}},
-	{name: "connect/property length in more bytes than needed", v5: "1.5.5-1", bad: true, deviates: "takes it", run: func(t *T) {
+	{name: "connect/property length in more bytes than needed", v5: "1.5.5-1", bad: true, run: func(t *T) {
 		h := t.hello()
 		body := h.body(h.flags())
 		b := append(slices.Clone(body[:10]), 0x80, 0x00)

@@ -98,8 +98,8 @@ var expiryCases = []entry{
 		t.client(persist(5)).present(true).bye()
 	}},
 	{name: "expiry/is counted from the end of the connection", v5: "3.1.2.11.2 4.1.0-1", run: func(t *T) {
-		c := t.client(fresh(1))
-		t.pause(2200 * time.Millisecond)
+		c := t.client(fresh(2))
+		t.pause(3200 * time.Millisecond)
 		c.bye()
 		t.client(persist(0)).present(true).bye()
 	}},

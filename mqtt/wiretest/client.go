@@ -56,7 +56,9 @@ func lastWill(w will) opt { return func(h *hello) { h.will = &w } }
 // hello is the CONNECT of a client that may come in.
 func (t *T) hello(opts ...opt) hello {
 	h := hello{version: t.v, name: "MQTT", level: byte(t.v), clean: true, base: t.unique, id: t.unique, keepAlive: 60}
-	if t.target.User != "" || t.target.Password != "" {
+	if t.deviceID != "" {
+		h.id, h.base, h.user, h.pass = t.deviceID, t.deviceID+":", &t.deviceID, &t.secret
+	} else if t.target.User != "" || t.target.Password != "" {
 		h.user, h.pass = &t.target.User, &t.target.Password
 	}
 	for _, o := range opts {

@@ -68,16 +68,15 @@ func Catalogue() []Case {
 }
 
 // Endpoints is the cases for the narrower service that endpoints get; docs/mqtt.md says why it is narrower.
-func Endpoints() []Case { return expand(endpointCases, endpointCommandCases) }
+func Endpoints() []Case { return expand(endpointCases, endpointCommandCases, malformedEndpointCases) }
 
 // entry is a case as it is written down: for one version or for both.
 type entry struct {
-	name     string
-	v3, v5   string // clauses, with spaces between; "": not for this version
-	bad      bool
-	option   string
-	deviates string
-	run      func(*T)
+	name   string
+	v3, v5 string // clauses, with spaces between; "": not for this version
+	bad    bool
+	option string
+	run    func(*T)
 }
 
 func expand(lists ...[]entry) (cases []Case) {
@@ -87,7 +86,7 @@ func expand(lists ...[]entry) (cases []Case) {
 				if clauses := map[Version]string{V3: e.v3, V5: e.v5}[v]; clauses != "" {
 					cases = append(cases, Case{
 						Name: v.String() + "/" + e.name, Version: v, Clauses: strings.Fields(clauses), Malformed: e.bad,
-						Option: e.option, Deviates: e.deviates, run: e.run,
+						Option: e.option, Deviates: deviations[v.String()+"/"+e.name], run: e.run,
 					})
 				}
 			}
@@ -171,13 +170,20 @@ type T struct {
 	conns    []*conn
 	retained map[string]bool
 	serial   int
+
+	deviceID, secret string // of the endpoint that the clients are, if they are
 }
 
 func (t *T) fail(format string, args ...any) { panic(failure{fmt.Errorf(format, args...)}) }
 func (t *T) skip(format string, args ...any) { panic(skip(fmt.Sprintf(format, args...))) }
 
 // topic is a topic of this case alone.
-func (t *T) topic(name string) string { return t.unique + "/" + name }
+func (t *T) topic(name string) string {
+	if t.deviceID != "" {
+		return t.uplink("event")
+	}
+	return t.unique + "/" + name
+}
 
 // pause lets time go by where the case is about time, such as an expiry. It never stands in for waiting for something.
 func (t *T) pause(d time.Duration) {
