@@ -50,11 +50,13 @@ var allowed = map[string][]string{
 	// for tests only
 	"fleet/fleettest":       {"fleet", "meterread"},
 	"cmd/launch/launchtest": {},
+	"mqtt/wiretest":         {},
 	"testkit":               {},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
 	"testkit/cmd/edge":      {"testkit", "simulator", "mqtt", "meterread"},
+	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }
 
 // parts is every package but the wiring and what is for tests only.
