@@ -185,21 +185,17 @@ func (a *admission) admitService(ctx context.Context, h hello) (identity, error)
 // errDisabled is errCredentials for one that has the right secret and is not to come in: it is no guess.
 var errDisabled = fmt.Errorf("%w: it is disabled", errCredentials)
 
-// admitEndpoint checks a device's secret. By what is cached it is admitted at once. Otherwise the source is asked, whether
+// admitEndpoint checks a device's secret, and with the right one its client id: others learn nothing of that. By what is cached it is admitted at once. Otherwise the source is asked, whether
 // the device is known or not and whether a secret is wrong or was changed: all that costs the same.
 func (a *admission) admitEndpoint(ctx context.Context, h hello, seen verdict) (identity, error) {
 	id, err := meterread.ParseDeviceID(h.username)
 	if err != nil || mqtt.Reserved(id) {
 		return identity{}, errCredentials
 	}
-	suffixed, ok := endpointClientID(h.clientID, id)
-	if !ok {
-		return identity{}, errClientID
-	}
 	p := proof{mac: a.pepper.MAC(string(h.password)), certified: h.byCertificate()}
 	if cred, ok := a.credentials.cached(id); ok && p.opens(cred) == nil {
 		a.credentials.used(id)
-		return p.identity(cred, suffixed), nil
+		return p.identity(cred, h.clientID)
 	}
 	if seen == knownOnly {
 		return identity{}, errCredentials
@@ -215,7 +211,7 @@ func (a *admission) admitEndpoint(ctx context.Context, h hello, seen verdict) (i
 		a.credentials.doubt(id)
 		return identity{}, err
 	}
-	return p.identity(*cred, suffixed), nil
+	return p.identity(*cred, h.clientID)
 }
 
 // proof is what a client has to show for being a device.
@@ -235,11 +231,16 @@ func (p proof) opens(c fleet.Credential) error {
 	return nil
 }
 
-func (p proof) identity(c fleet.Credential, suffixed bool) identity {
+// identity is who comes in by c under the client id: errClientID when it is somebody else's.
+func (p proof) identity(c fleet.Credential, clientID string) (identity, error) {
+	suffixed, ok := endpointClientID(clientID, c.DeviceID)
+	if !ok {
+		return identity{}, errClientID
+	}
 	return identity{
 		role: roleEndpoint, endpoint: c.DeviceID, kind: c.Kind, tenant: c.Tenant, suffixed: suffixed,
 		mac: bytes.Clone(c.MAC), certified: p.certified,
-	}
+	}, nil
 }
 
 // showName is a user name for the log: short, and not what may be a secret in the wrong place.

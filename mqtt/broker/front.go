@@ -156,11 +156,7 @@ func (f *front) answer(w *wire, code packets.Code) {
 		reason = version3[code]
 	}
 	if reason != 0 {
-		_ = w.send(packets.Packet{
-			FixedHeader: packets.FixedHeader{Type: packets.Connack},
-			ReasonCode:  reason,
-			Properties:  packets.Properties{ReasonString: code.Reason},
-		})
+		_ = w.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: reason})
 	}
 	w.part(packets.CodeDisconnect)
 }

@@ -87,6 +87,8 @@ func (w *wire) next() error {
 	}
 	var code packets.Code
 	switch {
+	case err == nil && packet[0] == packets.Disconnect<<4 && packet[1] == 1:
+		w.left = []byte{packets.Disconnect << 4, 2, packet[2], 0} // mochi's codec overlooks a reason alone (3.14.2.1)
 	case err == nil:
 		w.left = packet
 	case errors.As(err, &code):

@@ -120,8 +120,8 @@ func TestRefusals(t *testing.T) {
 	raw("level 9", []byte("\x10\x0d\x00\x04MQTT\x09\x02\x00\x00\x00\x01a"), 0x20, 2, 0, 1)
 	raw("3.1.1, no client id and a session", []byte("\x10\x0c\x00\x04MQTT\x04\x00\x00\x00\x00\x00"), 0x20, 2, 0, 2)
 	raw("3.1.1, reserved flag", []byte("\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00"))
-	raw("5, reserved flag", []byte("\x10\x0d\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x00"), 0x20, 0x1d, 0, 0x81)
-	raw("5, authentication method", []byte("\x10\x11\x00\x04MQTT\x05\x02\x00\x00\x04\x15\x00\x01x\x00\x00"), 0x20, 0x1f, 0, 0x8c)
+	raw("5, reserved flag", []byte("\x10\x0d\x00\x04MQTT\x05\x03\x00\x00\x00\x00\x00"), 0x20, 3, 0, 0x81, 0)
+	raw("5, authentication method", []byte("\x10\x11\x00\x04MQTT\x05\x02\x00\x00\x04\x15\x00\x01x\x00\x00"), 0x20, 3, 0, 0x8c, 0)
 	for _, h := range []hi{{id: "d1", user: "d1", pass: "wrong"}, {id: "nobody", user: "nobody", pass: "x"}} {
 		if c := r.dial(t, h); c.connack.ReasonCode != 5 {
 			t.Errorf("%s: %#x", h.user, c.connack.ReasonCode)
