@@ -62,7 +62,7 @@ func (c *conn) greeting(p *packet, method bool) error {
 
 // asked: what the client said in CONNECT is kept to (3.1.2-24, 3.1.2-29).
 func (c *conn) asked(p *packet) error {
-	if most, ok := find(c.said.props, maximumPacketSize); ok && p.size > int(most.n) {
+	if most, ok := only(c.said.props, maximumPacketSize); ok && most.n > 0 && p.size > int(most.n) {
 		return violationf("%v has %d bytes, the client takes %d", *p, p.size, most.n)
 	}
 	problems, ok := find(c.said.props, requestProblemInfo)
@@ -114,4 +114,16 @@ func (c *conn) identifier(p *packet) error {
 		return violationf("%v is more than Receive Maximum %d: %v", *p, most, slices.Sorted(maps.Keys(c.unacked)))
 	}
 	return nil
+}
+
+// only is the property that is there once: one that is there twice says nothing.
+func only(props []prop, id byte) (found prop, ok bool) {
+	times := 0
+	for _, p := range props {
+		if p.id == id {
+			found = p
+			times++
+		}
+	}
+	return found, times == 1
 }

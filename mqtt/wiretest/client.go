@@ -250,7 +250,8 @@ func gone(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, sysc
 var wrong = []byte{0x81, 0x82}
 
 // dies wants the server to close the connection. In MQTT 5, once connected, it says why with one of the codes; before
-// CONNACK it may say so there. 3.1.1 clients are told nothing (3.2.2.3: but for the six codes of CONNACK).
+// CONNACK it may say so there. 3.1.1 clients are told nothing (3.2.2.3: but for the six codes of CONNACK). Without codes
+// nothing may be said: the client ended it.
 func (c *conn) dies(codes ...byte) { c.diesWithin(c.t.patience, codes...) }
 
 func (c *conn) diesWithin(most time.Duration, codes ...byte) {
@@ -258,7 +259,7 @@ func (c *conn) diesWithin(most time.Duration, codes ...byte) {
 	switch {
 	case !gone(err):
 		c.t.fail("wanted the connection to be closed: %w", err)
-	case last == nil && (c.v < V5 || !c.shook || errors.Is(err, syscall.ECONNRESET)):
+	case last == nil && (len(codes) == 0 || c.v < V5 || !c.shook || errors.Is(err, syscall.ECONNRESET)):
 	case last == nil:
 		c.t.fail("closed without DISCONNECT")
 	case last.typ == connackType && last.code == 0:
