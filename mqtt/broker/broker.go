@@ -120,7 +120,7 @@ func New(o Options) (*Broker, error) {
 	})
 	services.hub, b.fanout.hub = b.hub, b.hub
 	b.front = &front{
-		life: b.life, log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, maxPacket: o.MaxPayload + packetOverhead,
+		life: b.life, log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
 		refusal: rate.Sometimes{Interval: sometimes},
 		admission: &admission{
 			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics), flapping: newFlapping(o, b.uplinks, b.metrics),
@@ -128,7 +128,7 @@ func New(o Options) (*Broker, error) {
 		},
 	}
 	b.hooks = &hooks{
-		life: b.life, log: o.Logger, metrics: b.metrics, services: services, maxPacket: b.front.maxPacket,
+		life: b.life, log: o.Logger, metrics: b.metrics, services: services,
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),

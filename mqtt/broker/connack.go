@@ -10,25 +10,21 @@ import (
 
 // connack accepts a client, and tells one of MQTT 5 what there is and what there is not (3.2.2.3). What is not said is
 // available.
-func connack(s *session, maxPacket int, o plain.Options) packets.Packet {
-	pk := packets.Packet{
-		FixedHeader:     packets.FixedHeader{Type: packets.Connack},
-		ProtocolVersion: s.hello.ProtocolVersion,
-		SessionPresent:  s.resumed,
-	}
-	if s.hello.ProtocolVersion < 5 {
+func (c *connect) connack(who identity, maxPacket int, o plain.Options) packets.Packet {
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ProtocolVersion: c.ProtocolVersion}
+	if c.ProtocolVersion < 5 {
 		return pk
 	}
 	p := &pk.Properties
 	p.MaximumPacketSize = uint32(maxPacket)
-	p.AssignedClientID = s.hello.assigned
-	if s.hello.limited {
+	p.AssignedClientID = c.assigned
+	if c.limited {
 		p.ServerKeepAlive, p.ServerKeepAliveFlag = keepAliveMost, true
 	}
-	if most := uint32(resumeMost / time.Second); s.hello.Properties.SessionExpiryInterval > most { // 3.2.2.3.2
+	if most := uint32(resumeMost / time.Second); c.Properties.SessionExpiryInterval > most { // 3.2.2.3.2
 		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = most, true
 	}
-	if s.who.role == roleEndpoint {
+	if who.role == roleEndpoint {
 		limitEndpoint(p)
 	} else {
 		p.ReceiveMaximum, p.TopicAliasMaximum = o.ReceiveMaximum, o.TopicAliasMaximum

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"meterline/mqtt/frame"
+	"meterline/mqtt/plain"
 )
 
 const (
@@ -30,6 +31,7 @@ type front struct {
 	metrics   *metrics
 	admission *admission
 	uplinks   *uplinks
+	plain     plain.Options  // of the hub
 	maxPacket int            // bytes, of an admitted client's packets
 	refusal   rate.Sometimes // logs of refused clients
 }
@@ -37,8 +39,9 @@ type front struct {
 // connect is what a client asked for in CONNECT, and is told in CONNACK.
 type connect struct {
 	packets.Packet
-	assigned string // the client id it was given; "": it had one
-	limited  bool   // its keep-alive was lowered
+	answer   packets.Packet // CONNACK, when it is admitted
+	assigned string         // the client id it was given; "": it had one
+	limited  bool           // its keep-alive was lowered
 }
 
 // receive waits for CONNECT, for as long as the listener allows, and admits the client. It is false when the connection
@@ -76,6 +79,10 @@ func (f *front) receive(w *wire) bool {
 	})
 	if err != nil {
 		f.refuse(w, c, err)
+		return false
+	}
+	if c.answer = c.connack(who, f.maxPacket, f.plain); !w.takes(c.answer) {
+		f.metrics.refused.WithLabelValues("protocol").Inc() // nothing can be said to it (3.1.2-24)
 		return false
 	}
 	w.frames.SetMost(f.maxPacket)

@@ -25,7 +25,6 @@ type hooks struct {
 	metrics   *metrics
 	endpoints *endpoints
 	services  *services
-	maxPacket int
 }
 
 var provided = [256]bool{
@@ -97,7 +96,8 @@ func (h *hooks) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.
 	if pk.FixedHeader.Type != packets.Connack || s == nil || s.hello == nil {
 		return pk
 	}
-	return connack(s, h.maxPacket, h.services.hub.Options())
+	s.hello.answer.SessionPresent = s.resumed
+	return s.hello.answer
 }
 
 // OnSessionEstablished comes after CONNACK.

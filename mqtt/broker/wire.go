@@ -128,17 +128,32 @@ func (w *wire) send(pk packets.Packet) error {
 }
 
 func (w *wire) write(pk packets.Packet) error {
-	pk.ProtocolVersion = w.version
 	out := buffers.Get().(*bytes.Buffer)
 	defer recycle(out)
+	if err := w.encode(out, pk); err != nil {
+		return err
+	}
+	_, err := w.Conn.Write(out.Bytes())
+	return err
+}
+
+// encode is packets.ErrPacketTooLarge when the client does not take so much.
+func (w *wire) encode(out *bytes.Buffer, pk packets.Packet) error {
+	pk.ProtocolVersion = w.version
 	if err := encode(out, pk); err != nil {
 		return err
 	}
 	if w.maxPacket > 0 && out.Len() > w.maxPacket {
 		return packets.ErrPacketTooLarge
 	}
-	_, err := w.Conn.Write(out.Bytes())
-	return err
+	return nil
+}
+
+// takes says whether the client takes a packet of that size.
+func (w *wire) takes(pk packets.Packet) bool {
+	out := buffers.Get().(*bytes.Buffer)
+	defer recycle(out)
+	return w.encode(out, pk) == nil
 }
 
 // part ends the connection; a client of MQTT 5 is told why, if there is a reason: 0 and above 0x80. It does not wait.

@@ -83,6 +83,17 @@ func open(t testing.TB, at string, h hello) *client {
 	return &client{t: t, conn: conn, in: bufio.NewReader(conn), version: h.version}
 }
 
+// tryOpen is open for a broker that may close what it has accepted at once.
+func tryOpen(t testing.TB, at string, h hello) (*client, error) {
+	t.Helper()
+	conn, err := net.Dial("tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &client{t: t, conn: conn, in: bufio.NewReader(conn), version: h.version}, nil
+}
+
 func (c *client) hello(h hello) {
 	c.t.Helper()
 	pk := packets.Packet{

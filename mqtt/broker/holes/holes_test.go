@@ -5,7 +5,6 @@ package holes_test
 import (
 	"flag"
 	"os"
-	"slices"
 	"testing"
 )
 
@@ -52,27 +51,6 @@ var holes = []hole{
 	{name: "32_qos2_answered_by_puback", plain: qos2Plain, endpoint: qos2Endpoint, service: qos2Service},
 }
 
-// pendingEngine are the tests that hold once service clients have a session engine of our own, CONNECT is read by our
-// own code, and a panic of what credentials are asked of is survived.
-var pendingEngine = []string{
-	"TestHole/01_offline_queue/ours/service",
-	"TestHole/03_slow_subscriber/ours/service",
-	"TestHole/05_packet_id_collision/ours/service",
-	"TestHole/06_subscribe_with_a_pending_id/ours/service",
-	"TestHole/07_receive_maximum_stalls/ours/service",
-	"TestHole/08_receive_maximum_loses/ours/service",
-	"TestHole/09_receive_maximum_broken/ours/service",
-	"TestHole/10_poisoned_session/ours/service",
-	"TestHole/11_deadlock/ours/service",
-	"TestHole/12_share_of_the_dead/ours/service",
-	"TestHole/16_zombies/ours/service",
-	"TestHole/22_panic_in_a_hook/ours/endpoint",
-	"TestHole/26_disconnect_to_311/ours/service",
-	"TestHole/27_publish_without_an_answer/ours/service",
-	"TestHole/31_illegal_connack/ours/endpoint",
-	"TestHole/31_illegal_connack/ours/service",
-}
-
 func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
 		os.Exit(be(text))
@@ -105,9 +83,6 @@ func side(t *testing.T, name string, test func(*testing.T)) {
 	}
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		if slices.Contains(pendingEngine, t.Name()) {
-			t.Skip("waits for the session engine of service clients")
-		}
 		test(t)
 	})
 }
