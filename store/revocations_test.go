@@ -160,7 +160,12 @@ func TestATransactionThatEndsLateIsTold(t *testing.T) {
 	if !told {
 		t.Error("the one that ended late was missed")
 	}
-	wantSaid(t, r.next())
+	// All is told again for as long as any transaction of the server began before it, those of other tests included.
+	for deadline := time.Now().Add(time.Minute); len(r.next()) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("it is told for ever")
+		}
+	}
 }
 
 func TestRevocationsInPagesAndPruned(t *testing.T) {

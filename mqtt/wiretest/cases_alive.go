@@ -93,6 +93,13 @@ var takeoverCases = []entry{
 		older.dies(0x8e)
 		watcher.receive(t.topic("w"), "taken over", 1)
 	}},
+	{name: "takeover/by a client of the other version", v3: "3.1.4-2", v5: "3.1.4-3", run: func(t *T) {
+		older := t.client()
+		t.v = V3 + V5 - t.v
+		newer := t.client()
+		older.dies(0x8e) // to 3.1.1 there is no word of it
+		newer.ping()
+	}},
 	{name: "takeover/many at once leave one", v3: "3.1.4-2", v5: "3.1.4-3", run: func(t *T) {
 		var alive []*conn
 		for range 8 {

@@ -111,3 +111,16 @@ func TestCasesHaveNamesOfTheirOwn(t *testing.T) {
 		t.Errorf("the catalogue has %d cases", n)
 	}
 }
+
+func TestDeviationsAreOfCasesThatThereAre(t *testing.T) {
+	t.Parallel()
+	left := len(deviations)
+	for _, c := range Catalogue() {
+		if c.Deviates != "" {
+			left--
+		}
+	}
+	if left != 0 {
+		t.Errorf("%d of the known deviations name no case", left)
+	}
+}

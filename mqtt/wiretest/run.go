@@ -35,7 +35,8 @@ type Case struct {
 	Option    string   // what the specification does not ask for but others expect; "": it asks for it
 	Deviates  string   // how mosquitto 2.0.11, the referee, is known to differ; "": it does not
 
-	run func(*T)
+	alone bool // subscribes to what all cases publish, so it comes after them
+	run   func(*T)
 }
 
 // Target is a broker to be tried.
@@ -75,6 +76,7 @@ type entry struct {
 	name   string
 	v3, v5 string // clauses, with spaces between; "": not for this version
 	bad    bool
+	alone  bool
 	option string
 	run    func(*T)
 }
@@ -86,7 +88,7 @@ func expand(lists ...[]entry) (cases []Case) {
 				if clauses := map[Version]string{V3: e.v3, V5: e.v5}[v]; clauses != "" {
 					cases = append(cases, Case{
 						Name: v.String() + "/" + e.name, Version: v, Clauses: strings.Fields(clauses), Malformed: e.bad,
-						Option: e.option, Deviates: deviations[v.String()+"/"+e.name], run: e.run,
+						Option: e.option, alone: e.alone, Deviates: deviations[v.String()+"/"+e.name], run: e.run,
 					})
 				}
 			}
@@ -118,14 +120,23 @@ func Run(ctx context.Context, target Target, cases []Case) []Result {
 	slots := make(chan struct{}, target.Parallel)
 	run := strings.ToLower(rand.Text()[:5])
 	var all sync.WaitGroup
+	try := func(i int) { results[i] = cases[i].try(ctx, target, fmt.Sprintf("w%s%03x", run, i)) }
 	for i, c := range cases {
+		if c.alone {
+			continue
+		}
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			results[i] = c.try(ctx, target, fmt.Sprintf("w%s%03x", run, i))
+			try(i)
 		})
 	}
 	all.Wait()
+	for i, c := range cases {
+		if c.alone {
+			try(i)
+		}
+	}
 	return results
 }
 
