@@ -209,6 +209,41 @@ func TestMosquittoPlaysADevice(t *testing.T) {
 	}
 }
 
+// The gateway ends in time whatever its clients do: say half a CONNECT or half a PUBLISH, do not read, or go on sending.
+func TestDrainWhateverTheClientsDo(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	for _, begun := range [][]byte{nil, {0x10}, {0x10, 30, 0, 4, 'M', 'Q'}} {
+		conn, err := net.Dial("tcp", r.Addr("mqtt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = conn.Write(begun)
+	}
+	half := r.connect(t, dev("d1"))
+	_, _ = half.conn.Write([]byte{0x32, 100, 0, 3})
+	deaf := r.connect(t, service("reader"))
+	_ = deaf.conn.(*net.TCPConn).SetReadBuffer(1 << 10)
+	deaf.subscribe("deaf", 0, 1)
+	talker := r.connect(t, hi{id: "talker", user: "service", pass: "reader"})
+	sending := make(chan struct{})
+	go func() {
+		defer close(sending)
+		for talker.trySend(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "deaf", Payload: make([]byte, 10<<10),
+		}) == nil {
+		}
+	}()
+	r.awaitMetric(t, 20, "plain_received_total")
+	began := time.Now()
+	r.shutdown(t)
+	if took := time.Since(began); took > drainPatience {
+		t.Errorf("it took %v", took)
+	}
+	<-sending
+}
+
 func TestDrain(t *testing.T) {
 	r := start(t)
 	release, entered := make(chan struct{}), make(chan struct{}, 10)
