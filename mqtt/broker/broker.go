@@ -83,6 +83,7 @@ type Broker struct {
 	creds     *credentials
 	tokens    *tokens
 	metrics   *metrics
+	guard     *guard
 
 	revocations     Revocations
 	revocationsRead atomic.Int64 // Unix nanoseconds
@@ -100,6 +101,8 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{log: o.Logger, conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
 	b.metrics = newMetrics(o.Registerer)
+	b.guard = newGuard(o.Logger, b.metrics)
+	o.guardPorts(b.guard)
 	b.gate = newGate(o.Unadmitted, o.UnadmittedPerAddress, b.metrics)
 	b.certs = o.Certificates
 	b.life, b.end = context.WithCancel(context.Background())
@@ -111,9 +114,9 @@ func New(o Options) (*Broker, error) {
 	b.creds.changed = b.hold
 	b.revocationsRead.Store(time.Now().UnixNano())
 	b.fanout = newFanout(o, b.metrics)
-	b.uplinks = newUplinks(o, o.Log, b.fanout, b.metrics)
+	b.uplinks = newUplinks(o, b.guard, b.fanout, b.metrics)
 	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
-	b.presence = newPresence(o, b.registry, b.uplinks, b.delivery, b.metrics)
+	b.presence = newPresence(o, b.guard, b.registry, b.uplinks, b.delivery, b.metrics)
 	services := &services{log: o.Logger, metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, refusal: &rate.Sometimes{Interval: sometimes}}
 	b.hub = plain.New(plain.Options{
 		Rules: services, Logger: o.Logger, Registerer: o.Registerer, Watch: mayMatchOurs, Session311: resumeMost,
@@ -128,7 +131,7 @@ func New(o Options) (*Broker, error) {
 		},
 	}
 	b.hooks = &hooks{
-		life: b.life, log: o.Logger, metrics: b.metrics, services: services,
+		life: b.life, guard: b.guard, metrics: b.metrics, services: services,
 		endpoints: &endpoints{
 			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
@@ -188,7 +191,7 @@ func (b *Broker) bind(o *Options) error {
 	turns := newTurns()
 	for _, spec := range o.Listeners {
 		l := &listener{
-			spec: spec, log: o.Logger, metrics: b.metrics, conns: b.conns, gate: b.gate, turns: turns, proxies: o.Proxies,
+			spec: spec, log: o.Logger, metrics: b.metrics, guard: b.guard, conns: b.conns, gate: b.gate, turns: turns, proxies: o.Proxies,
 			backlog: o.Backlog, message: int64(max(webMessageLeast, o.MaxPayload+packetOverhead)),
 		}
 		if err := l.bind(); err != nil {
@@ -254,20 +257,23 @@ func (b *Broker) Addrs() map[string]string {
 // Run is called once.
 func (b *Broker) Run(ctx context.Context) error {
 	var periodic, lasting sync.WaitGroup
-	for _, s := range b.uplinks.shards {
-		lasting.Go(func() { s.run(b.life) })
+	keep := func(life context.Context, group *sync.WaitGroup, where string, f func(context.Context)) {
+		group.Go(func() { b.guard.keep(life, where, f) })
 	}
-	lasting.Go(func() { b.fanout.run(b.life) })
-	lasting.Go(func() { _ = b.hub.Run(b.life) })
-	lasting.Go(func() { b.creds.run(b.life) })
-	lasting.Go(func() { b.presence.heartbeat(b.life) })
-	lasting.Go(func() { b.delivery.run(b.life) })
-	periodic.Go(func() { b.certs.run(ctx, b.log, b.metrics) })
-	periodic.Go(func() { b.presence.watch(ctx) })
-	periodic.Go(func() { b.presence.verify(ctx) })
-	periodic.Go(func() { b.presence.rollCall(ctx) })
-	periodic.Go(func() { b.recheck(ctx) })
-	periodic.Go(func() { b.followRevocations(ctx) })
+	for _, s := range b.uplinks.shards {
+		keep(b.life, &lasting, "committer", s.run)
+	}
+	keep(b.life, &lasting, "fanout", b.fanout.run)
+	keep(b.life, &lasting, "hub", func(ctx context.Context) { _ = b.hub.Run(ctx) })
+	keep(b.life, &lasting, "credentials", b.creds.run)
+	keep(b.life, &lasting, "heartbeat", b.presence.heartbeat)
+	keep(b.life, &lasting, "delivery", b.delivery.run)
+	keep(ctx, &periodic, "certificates", func(ctx context.Context) { b.certs.run(ctx, b.log, b.metrics) })
+	keep(ctx, &periodic, "watch", b.presence.watch)
+	keep(ctx, &periodic, "verify", b.presence.verify)
+	keep(ctx, &periodic, "roll call", b.presence.rollCall)
+	keep(ctx, &periodic, "recheck", b.recheck)
+	keep(ctx, &periodic, "revocations", b.followRevocations)
 	err := b.server.Serve()
 	if err == nil {
 		for _, l := range b.listeners {

@@ -13,6 +13,11 @@ import (
 const (
 	drainTimeout = 2 * time.Second // for each piece of a backlog
 	drainPiece   = 16 << 10        // bytes
+
+	// For a client with a queue of its own: of its backlog, one part of so many may be filled by messages that could wait
+	// there. So the largest message, and what cannot wait, always fit.
+	roomPart   = 4
+	resumePart = 8 // is what the backlog has to shrink to before more is asked for
 )
 
 var errBacklog = errors.New("the client does not read: its backlog is full")
@@ -37,6 +42,8 @@ type conn struct {
 	backlog  []byte
 	pending  int // bytes in backlog and in the drainer's hands
 	draining bool
+	wanted   bool   // somebody was told that there is no room
+	resume   func() // is told when there is again; nil: nobody asks
 	closed   bool
 	err      error // once set, nothing is written any more
 }
@@ -82,6 +89,24 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// room says whether more should be written. After no, resume is called when there is room; it may write.
+func (c *conn) room() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil && c.pending <= c.limit/roomPart {
+		return true
+	}
+	c.wanted = true
+	return false
+}
+
+// onRoom sets resume, which is called from the goroutine that drains, without locks.
+func (c *conn) onRoom(resume func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resume = resume
+}
+
 // fail closes the connection; c.mu is held.
 func (c *conn) fail(err error) {
 	if c.err == nil {
@@ -109,8 +134,22 @@ func (c *conn) drain() {
 				break // c.err is set
 			}
 			chunk = chunk[n:]
+			if resume := c.awaited(); resume != nil {
+				resume()
+			}
 		}
 	}
+}
+
+// awaited returns what is to be called now that the backlog has shrunk, nil if nothing is.
+func (c *conn) awaited() func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.wanted || c.err != nil || c.pending > c.limit/resumePart {
+		return nil
+	}
+	c.wanted = false
+	return c.resume
 }
 
 func (c *conn) drainPiece(piece []byte) (int, error) {

@@ -14,7 +14,7 @@ func (p *presence) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	for beat := int64(1); ; beat++ {
-		p.beat(ctx, beat)
+		p.guard.run("heartbeat", func() { p.beat(ctx, beat) }) // it must not begin at 1 again
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

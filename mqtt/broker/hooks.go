@@ -2,9 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 
@@ -21,7 +18,7 @@ var nothing = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puba
 type hooks struct {
 	mochi.HookBase
 	life      context.Context // of the broker, the drain at its end included
-	log       *slog.Logger
+	guard     *guard
 	metrics   *metrics
 	endpoints *endpoints
 	services  *services
@@ -38,11 +35,10 @@ func (h *hooks) ID() string { return "meterline" }
 // Provides says which hooks there are.
 func (h *hooks) Provides(b byte) bool { return provided[b] }
 
-// guard stops the client when the hook panics. It must be deferred directly.
-func (h *hooks) guard(client *mochi.Client, where string) {
+// survive stops the client when the hook panics. It must be deferred directly.
+func (h *hooks) survive(client *mochi.Client, where string) {
 	if p := recover(); p != nil {
-		h.metrics.panics.Inc()
-		h.log.Error("recovered from a panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		_ = h.guard.caught(where, p)
 		if w, ok := client.Net.Conn.(*wire); ok {
 			w.part(packets.ErrImplementationSpecificError)
 		}
@@ -79,7 +75,7 @@ func (h *hooks) OnConnectAuthenticate(client *mochi.Client, _ packets.Packet) bo
 
 // OnSessionEstablish comes before CONNACK: the client's session before this one is over when it returns.
 func (h *hooks) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
-	defer h.guard(client, "establish")
+	defer h.survive(client, "establish")
 	s := sessionOf(client)
 	h.metrics.accepted.WithLabelValues(s.who.role.String()).Inc()
 	if s.who.role == roleEndpoint {
@@ -91,7 +87,7 @@ func (h *hooks) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 
 // OnPacketEncode replaces mochi's CONNACK.
 func (h *hooks) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.Packet {
-	defer h.guard(client, "encode")
+	defer h.survive(client, "encode")
 	s := sessionOf(client)
 	if pk.FixedHeader.Type != packets.Connack || s == nil || s.hello == nil {
 		return pk
@@ -102,7 +98,7 @@ func (h *hooks) OnPacketEncode(client *mochi.Client, pk packets.Packet) packets.
 
 // OnSessionEstablished comes after CONNACK.
 func (h *hooks) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
-	defer h.guard(client, "established")
+	defer h.survive(client, "established")
 	s := sessionOf(client)
 	s.hello = nil // it is answered, and large
 	if s.who.role == roleEndpoint {
@@ -114,7 +110,7 @@ func (h *hooks) OnSessionEstablished(client *mochi.Client, _ packets.Packet) {
 
 // OnPacketRead takes the packets away from mochi. An error would not reach mochi's caller; the connection is ended here.
 func (h *hooks) OnPacketRead(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	defer h.guard(client, "packet")
+	defer h.survive(client, "packet")
 	s := sessionOf(client)
 	switch {
 	case pk.FixedHeader.Type == packets.Connect, pk.FixedHeader.Type == packets.Pingreq:

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -86,6 +85,7 @@ type listener struct {
 	spec    Listen
 	log     *slog.Logger
 	metrics *metrics
+	guard   *guard
 	conns   *connections
 	gate    *gate
 	turns   *turns
@@ -145,7 +145,7 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		if err != nil {
 			return // closed: accept bears everything else
 		}
-		if !l.conns.start(func() { l.serve(c, establish) }) {
+		if !l.conns.start(func() { l.guard.run("connection", func() { l.serve(c, establish) }) }) {
 			_ = c.Close()
 		}
 	}
@@ -169,7 +169,7 @@ func (l *listener) serve(c *conn, establish listeners.EstablishFn) {
 	place := c.early.Load().place
 	w := &greeted{Conn: c, socket: c}
 	reason, err := "panic", error(nil)
-	l.guard("greet", func() { reason, err = l.greet(w) })
+	l.guard.run("greet", func() { reason, err = l.greet(w) })
 	switch {
 	case reason != "":
 		_ = c.Close()
@@ -214,31 +214,20 @@ func (l *listener) refuse(c net.Conn, reason string, err error) {
 // alone.
 func (l *listener) establish(g *greeted, establish listeners.EstablishFn) {
 	defer func() { _ = g.Close() }()
-	w := newWire(g)
+	w := newWire(g, l.guard)
 	if w.place == nil || !l.conns.add(w) {
 		return // closed meanwhile
 	}
 	defer l.conns.remove(w)
-	l.guard("connection", func() {
+	l.guard.run("connection", func() {
 		if l.receive(w) {
 			_ = establish(l.spec.Name, w) // it ends with an error, of which the client has been told
 		}
 	})
 	if s := w.session.Load(); s != nil {
-		l.guard("end", func() { l.ended(s) })
+		l.guard.run("end", func() { l.ended(s) })
 	}
 	if w.parting.Load() {
 		w.linger()
 	}
-}
-
-// guard runs f and survives its panic.
-func (l *listener) guard(where string, f func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			l.metrics.panics.Inc()
-			l.log.Error("recovered from a panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
-	f()
 }

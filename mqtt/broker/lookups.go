@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -52,7 +53,15 @@ func (c *credentials) load(ctx context.Context, ids []fleet.DeviceID) {
 	defer cancel()
 	c.metrics.lookups.Inc()
 	answer, err := c.source.Credentials(ctx, ids)
-	if err != nil {
+	switch {
+	case errors.Is(err, errPanic) && len(ids) > 1: // whose id it is that the source cannot bear
+		c.load(ctx, ids[:len(ids)/2])
+		c.load(ctx, ids[len(ids)/2:])
+		return
+	case errors.Is(err, errPanic):
+		c.unanswered(ids[0], err)
+		return
+	case err != nil:
 		c.failed(err)
 		return
 	}
@@ -72,6 +81,9 @@ func (c *credentials) settle(ids []fleet.DeviceID, found map[fleet.DeviceID]*fle
 	c.retry, c.trying = time.Time{}, false
 	for _, id := range ids {
 		l := c.loading[id]
+		if l == nil {
+			continue // failed meanwhile
+		}
 		if l.again {
 			l.sent, l.waited = false, true
 			c.next = append(c.next, id)
@@ -101,6 +113,19 @@ func (c *credentials) failed(err error) {
 	c.retry, c.trying = c.now().Add(credentialsPause), false
 	c.next, c.behind = nil, nil
 	for id, l := range c.loading {
+		delete(c.loading, id)
+		l.err = err
+		close(l.done)
+	}
+}
+
+// unanswered tells those who wait for one id that the source cannot say. That is no reason not to ask it for others.
+func (c *credentials) unanswered(id fleet.DeviceID, err error) {
+	c.metrics.lookupFailures.Inc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retry, c.trying = time.Time{}, false
+	if l := c.loading[id]; l != nil {
 		delete(c.loading, id)
 		l.err = err
 		close(l.done)

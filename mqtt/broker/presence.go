@@ -31,6 +31,7 @@ const (
 type presence struct {
 	log      *slog.Logger
 	metrics  *metrics
+	guard    *guard
 	gateway  command.Gateway
 	sessions Sessions
 	registry *registry
@@ -46,9 +47,9 @@ type presence struct {
 	closing map[fleet.DeviceID]command.Session // are over, and Sessions does not know
 }
 
-func newPresence(o Options, r *registry, u *uplinks, d *delivery, m *metrics) *presence {
+func newPresence(o Options, g *guard, r *registry, u *uplinks, d *delivery, m *metrics) *presence {
 	return &presence{
-		log: o.Logger, metrics: m, gateway: o.Gateway, sessions: o.Sessions,
+		log: o.Logger, metrics: m, guard: g, gateway: o.Gateway, sessions: o.Sessions,
 		registry: r, uplinks: u, delivery: d, now: time.Now,
 		closing: map[fleet.DeviceID]command.Session{},
 	}
@@ -229,7 +230,7 @@ func (p *presence) rollCall(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		p.call(ctx, i)
+		p.guard.run("roll call", func() { p.call(ctx, i) })
 	}
 }
 
@@ -243,13 +244,18 @@ func (p *presence) call(ctx context.Context, i int) {
 				return
 			}
 		}
-		s.mu.Lock() // so that it cannot be appended after the session's disconnected
-		if s.subscribed && !s.ended {
-			p.hint(s, command.UplinkConnected)
-		}
-		s.mu.Unlock()
+		p.here(s)
 	}
 	p.registry.prune(i, p.now())
+}
+
+// here appends that s is connected, if commands can reach it.
+func (p *presence) here(s *session) {
+	s.mu.Lock() // so that it cannot be appended after the session's disconnected
+	defer s.mu.Unlock()
+	if s.subscribed && !s.ended {
+		p.hint(s, command.UplinkConnected)
+	}
 }
 
 // watch follows what other gateways open, until ctx is done.

@@ -171,6 +171,7 @@ func (q *queue) done(entries []entry) {
 	var weight int64
 	for i := range entries {
 		weight += entries[i].weight
+		entries[i].weight = 0
 	}
 	q.mu.Lock()
 	q.load -= weight

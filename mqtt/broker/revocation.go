@@ -113,7 +113,7 @@ func (b *Broker) recheck(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		b.recheckSlice(ctx, i)
+		b.guard.run("recheck", func() { b.recheckSlice(ctx, i) })
 	}
 }
 

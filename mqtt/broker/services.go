@@ -27,7 +27,7 @@ func (v *services) begin(s *session) {
 		s.link.stop(packets.ErrNotAuthorized)
 	}
 	c := s.hello
-	s.plain, s.resumed = v.hub.Connect(s.link.(plain.Link), plain.Connect{
+	s.plain, s.resumed = v.hub.Connect(s.link.(wireLink), plain.Connect{
 		Key: s.who.key(c.Connect.ClientIdentifier), Version: c.ProtocolVersion, Clean: c.Connect.Clean,
 		SessionExpiry: c.lasts(), ReceiveMaximum: c.Properties.ReceiveMaximum,
 		TopicAliasMaximum: c.Properties.TopicAliasMaximum, Will: c.will(), Who: s.who,
@@ -51,7 +51,10 @@ func (c *connect) will() *plain.Will {
 }
 
 // established is called after CONNACK.
-func (v *services) established(s *session) { s.plain.Start() }
+func (v *services) established(s *session) {
+	s.link.(wireLink).onRoom(s.plain.Resume)
+	s.plain.Start()
+}
 
 // packet handles a packet, PINGREQ excepted.
 func (v *services) packet(s *session, pk packets.Packet) {

@@ -35,6 +35,7 @@ const (
 type uplinks struct {
 	log        *slog.Logger
 	metrics    *metrics
+	guard      *guard
 	gateway    string // "gateway/incarnation"
 	partitions int
 	maxPayload int
@@ -50,13 +51,13 @@ type shard struct {
 	fanout  *fanout
 }
 
-func newUplinks(o Options, durable Log, f *fanout, m *metrics) *uplinks {
+func newUplinks(o Options, g *guard, f *fanout, m *metrics) *uplinks {
 	u := &uplinks{
-		log: o.Logger, metrics: m, gateway: o.Gateway.ID + "/" + o.Gateway.Incarnation,
+		log: o.Logger, metrics: m, guard: g, gateway: o.Gateway.ID + "/" + o.Gateway.Incarnation,
 		partitions: o.Partitions, maxPayload: o.MaxPayload, now: time.Now,
 	}
 	for range o.Shards {
-		u.shards = append(u.shards, &shard{queue: newQueue(), of: u, durable: durable, fanout: f})
+		u.shards = append(u.shards, &shard{queue: newQueue(), of: u, durable: o.Log, fanout: f})
 	}
 	return u
 }
@@ -144,7 +145,7 @@ func (s *shard) run(ctx context.Context) {
 		}
 		for len(entries) > 0 {
 			n := batchOf(entries)
-			err := s.commit(ctx, entries[:n])
+			err := s.guarded(ctx, entries[:n])
 			entries = entries[n:]
 			if err != nil {
 				n = s.overdue(entries)
@@ -177,8 +178,22 @@ func batchOf(entries []entry) int {
 	return len(entries)
 }
 
+// guarded is commit. Whatever panics below it, the batch comes to its end.
+func (s *shard) guarded(ctx context.Context, batch []entry) error {
+	done := false
+	err := s.of.guard.call("commit", func() error {
+		err := s.commit(ctx, batch)
+		done = true
+		return err
+	})
+	if !done {
+		s.drop(batch, err)
+	}
+	return err
+}
+
 // commit appends a batch, then acknowledges it. When the log does not take it, the clients are stopped without an
-// acknowledgement: they send again.
+// acknowledgement: they send again. A batch that makes the log panic is halved until what it cannot bear is alone.
 func (s *shard) commit(ctx context.Context, batch []entry) error {
 	uplinks := make([]command.Uplink, 0, len(batch))
 	for i := range batch {
@@ -190,7 +205,11 @@ func (s *shard) commit(ctx context.Context, batch []entry) error {
 	if len(uplinks) > 0 {
 		err = s.append(ctx, uplinks)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errPanic) && len(batch) > 1:
+		half := len(batch) / 2
+		return errors.Join(s.commit(ctx, batch[:half]), s.commit(ctx, batch[half:]))
+	case err != nil:
 		s.drop(batch, err)
 		return err
 	}
@@ -208,13 +227,22 @@ func (s *shard) drop(batch []entry, cause error) {
 	}
 }
 
-// finish gives back what the batch held and tells those who wait for it.
+// finish gives back what the batch held and tells those who wait for it. What has been finished is not again.
 func (s *shard) finish(batch []entry) {
 	s.queue.done(batch)
 	for i := range batch {
-		if batch[i].barrier != nil {
-			close(batch[i].barrier)
+		if e := &batch[i]; e.barrier != nil {
+			close(e.barrier)
+			e.barrier = nil
 		}
+	}
+}
+
+// release gives back what the entry takes of its session's window.
+func (e *entry) release() {
+	if e.from != nil {
+		e.from.window.Release(e.units)
+		e.units = 0
 	}
 }
 
@@ -235,6 +263,9 @@ func (s *shard) append(ctx context.Context, uplinks []command.Uplink) error {
 			return nil
 		}
 		m.appendFailures.Inc()
+		if errors.Is(err, errPanic) {
+			return err // it would again
+		}
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
@@ -250,9 +281,7 @@ func (s *shard) acknowledge(batch []entry) {
 	for i := range batch {
 		e := &batch[i]
 		if e.barrier != nil || e.lost() {
-			if e.from != nil {
-				e.from.window.Release(e.units)
-			}
+			e.release()
 			continue
 		}
 		m.uplinks[e.uplink.Kind].Inc()
@@ -260,7 +289,7 @@ func (s *shard) acknowledge(batch []entry) {
 		case e.from == nil:
 			continue
 		case e.id == 0:
-			e.from.window.Release(e.units)
+			e.release()
 			continue
 		}
 		m.pubackSeconds.Observe(now.Sub(e.taken).Seconds())
@@ -269,6 +298,7 @@ func (s *shard) acknowledge(batch []entry) {
 		}
 		e.from.acks = append(e.from.acks, e.id)
 		e.from.units += e.units
+		e.units = 0
 	}
 	for _, c := range clients {
 		_ = c.link.puback(c.acks) // a client that is gone sends again
@@ -288,14 +318,14 @@ func (s *shard) abandon(batch []entry, cause error) {
 			s.of.metrics.shed.WithLabelValues(string(e.uplink.Kind)).Inc()
 		case e.id == 0:
 			s.of.metrics.shed.WithLabelValues("qos0").Inc()
-			e.from.window.Release(e.units)
+			e.release()
 		default:
 			if e.from.failed.CompareAndSwap(false, true) {
 				stopped++
 				s.of.metrics.stopped.WithLabelValues("append_failed").Inc()
 				e.from.link.stop(packets.ErrServerBusy)
 			}
-			e.from.window.Release(e.units)
+			e.release()
 		}
 	}
 	if !errors.Is(cause, context.Canceled) {

@@ -104,7 +104,7 @@ func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, establish li
 	below := ws.NetConn().(*greeted)
 	c := &webConn{Conn: below, ws: ws, gone: l.closed}
 	up := &greeted{Conn: c, socket: below.socket, certified: below.certified}
-	if !l.conns.start(func() { l.establish(up, establish) }) {
+	if !l.conns.start(func() { l.guard.run("connection", func() { l.establish(up, establish) }) }) {
 		_ = c.Close()
 	}
 }

@@ -28,6 +28,7 @@ type wire struct {
 	socket    *conn            // at the bottom of Conn
 	certified []fleet.DeviceID // names in the client's certificate, verified
 	place     *place           // among those that are not admitted yet; nil: closed before it began
+	guard     *guard
 
 	session atomic.Pointer[session] // nil until the client has been admitted
 	parting atomic.Bool             // is being ended
@@ -53,8 +54,11 @@ type greeted struct {
 	certified []fleet.DeviceID // names in the client's certificate, verified
 }
 
-func newWire(g *greeted) *wire {
-	w := &wire{Conn: g.Conn, socket: g.socket, certified: g.certified, frames: frame.NewReader(g.Conn, connectMost), patient: true}
+func newWire(g *greeted, guard *guard) *wire {
+	w := &wire{
+		Conn: g.Conn, socket: g.socket, certified: g.certified, guard: guard,
+		frames: frame.NewReader(g.Conn, connectMost), patient: true,
+	}
 	if e := g.socket.early.Load(); e != nil {
 		w.place = e.place
 	}
@@ -131,16 +135,20 @@ func (w *wire) write(pk packets.Packet) error {
 	out := buffers.Get().(*bytes.Buffer)
 	defer recycle(out)
 	if err := w.encode(out, pk); err != nil {
+		if errors.Is(err, errPanic) {
+			w.part(packets.ErrImplementationSpecificError)
+		}
 		return err
 	}
 	_, err := w.Conn.Write(out.Bytes())
 	return err
 }
 
-// encode is packets.ErrPacketTooLarge when the client does not take so much.
+// encode is packets.ErrPacketTooLarge when the client does not take so much. It runs in the goroutine of whoever has
+// something for the client: should the codec panic, they go on.
 func (w *wire) encode(out *bytes.Buffer, pk packets.Packet) error {
 	pk.ProtocolVersion = w.version
-	if err := encode(out, pk); err != nil {
+	if err := w.guard.call("encode", func() error { return encode(out, pk) }); err != nil {
 		return err
 	}
 	if w.maxPacket > 0 && out.Len() > w.maxPacket {

@@ -71,18 +71,24 @@ func (h *Hub) stripe(key string) *sync.Mutex {
 // nothing more to the session when Connect returns. Nothing is sent until Start. End must be called for every Session.
 func (h *Hub) Connect(link Link, c Connect) (s *Session, present bool) {
 	s = newSession(h, link, &c)
+	present, will := h.occupy(s, &c)
+	h.publishWill(will)
+	return s, present
+}
+
+// occupy makes s the connection of its session. It returns the will that is due, if there is one.
+func (h *Hub) occupy(s *Session, c *Connect) (present bool, will *lastWords) {
 	stripe := h.stripe(c.Key)
 	stripe.Lock()
-	st, will := h.vacate(&c)
+	defer stripe.Unlock()
+	st, will := h.vacate(c)
 	if present = st != nil; !present {
 		st = &state{h: h, key: c.Key}
 		st.queue.h = h
 	}
 	s.st = st
-	h.attach(s, &c)
-	stripe.Unlock()
-	h.publishWill(will)
-	return s, present
+	h.attach(s, c)
+	return present, will
 }
 
 // vacate takes the session of a key from the connection that has it. It returns the session if it may be resumed, and
@@ -276,18 +282,29 @@ func (st *state) isAway() bool {
 // that are away.
 func (h *Hub) Disconnect(match func(who any) bool, reason packets.Code, forget bool) (stopped int) {
 	for _, st := range h.registry.all() {
-		st.mu.Lock()
-		hit := !st.dead && match(st.who)
-		if hit && st.conn != nil {
-			st.conn.stop(reason)
+		hit, was := st.stop(reason, func() bool { return !st.dead && match(st.who) })
+		if was {
 			stopped++
 		}
-		st.mu.Unlock()
 		if hit && forget {
 			h.forget(st)
 		}
 	}
 	return stopped
+}
+
+// stop stops the connection of a session that is meant, and says whether it is and whether it had one.
+func (st *state) stop(reason packets.Code, meant func() bool) (hit, stopped bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !meant() {
+		return false, false
+	}
+	if st.conn == nil {
+		return true, false
+	}
+	st.conn.stop(reason)
+	return true, true
 }
 
 // forget ends a session. Its connection, which has been stopped, has none from then on.
@@ -353,12 +370,9 @@ func (h *Hub) runOnce() time.Duration {
 // there were: for when something from inside could not be given to them.
 func (h *Hub) DisconnectWatchers(reason packets.Code) (stopped int) {
 	for _, st := range h.registry.all() {
-		st.mu.Lock()
-		if st.conn != nil && st.watches() {
-			st.conn.stop(reason)
+		if _, was := st.stop(reason, st.watches); was {
 			stopped++
 		}
-		st.mu.Unlock()
 	}
 	return stopped
 }

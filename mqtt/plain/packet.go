@@ -102,24 +102,26 @@ func (s *Session) pubcomp(pk *packets.Packet) error {
 
 // acknowledged calls f with what is in flight under a packet id, nil if there is nothing, and sends what may follow.
 func (s *Session) acknowledged(id uint16, f func(e *entry)) error {
-	st := s.st
-	st.mu.Lock()
-	if st.conn != s {
-		st.mu.Unlock()
-		return packets.ErrSessionTakenOver
-	}
-	f(st.out.entries[id])
-	more := st.flushSome()
-	stuck := st.stuckGroups()
-	st.mu.Unlock()
+	more, stuck, err := s.advance(id, f)
 	if more {
 		s.Resume()
-		return nil
+		return err
 	}
 	for _, g := range stuck {
 		g.resume()
 	}
-	return nil
+	return err
+}
+
+func (s *Session) advance(id uint16, f func(e *entry)) (more bool, stuck []*group, err error) {
+	st := s.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.conn != s {
+		return false, nil, packets.ErrSessionTakenOver
+	}
+	f(st.out.entries[id])
+	return st.flushSome(), st.stuckGroups(), nil
 }
 
 func isTooLarge(err error) bool {

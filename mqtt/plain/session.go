@@ -46,11 +46,23 @@ func newSession(h *Hub, link Link, c *Connect) *Session {
 // Start is called once, when CONNACK has been handed to the link: what was not acknowledged is sent again (PUBREL, then
 // PUBLISH with DUP, under the same packet ids and in the same order [MQTT-4.4.0-1]), then what has waited.
 func (s *Session) Start() {
+	if !s.begin() {
+		return
+	}
+	st := s.st
+	st.flush(s)
+	for _, g := range st.groups() {
+		g.rebalance()
+	}
+}
+
+// begin sends the PUBRELs, and is false if there is nothing to start.
+func (s *Session) begin() bool {
 	st := s.st
 	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.conn != s || s.started {
-		st.mu.Unlock()
-		return
+		return false
 	}
 	s.started = true
 	for e := st.out.releases.first; e != nil; e = e.next {
@@ -59,11 +71,7 @@ func (s *Session) Start() {
 		s.h.metrics.redelivered.Inc()
 		s.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1}, PacketID: e.id})
 	}
-	st.mu.Unlock()
-	st.flush(s)
-	for _, g := range st.groups() {
-		g.rebalance()
-	}
+	return true
 }
 
 // Resume says that a Link which has Flow has room again.

@@ -170,14 +170,17 @@ const batch = 64
 
 // flush sends what waits, as far as the client takes it.
 func (st *state) flush(c *Session) {
-	for more := true; more; {
+	turn := func() bool {
 		st.mu.Lock()
-		more = st.conn == c && st.flushSome()
-		st.mu.Unlock()
+		defer st.mu.Unlock()
+		return st.conn == c && st.flushSome()
+	}
+	for turn() {
+		continue
 	}
 }
 
-// flushSome sends some of what waits and says whether there may be more to send.
+// flushSome sends some of what waits and says whether there may be more to send. It asks for st.mu.
 func (st *state) flushSome() bool {
 	for range batch {
 		if !st.open() || !st.conn.room() {
