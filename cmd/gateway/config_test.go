@@ -22,6 +22,8 @@ func TestBadValues(t *testing.T) {
 		"--mqtt-wss:":                   {"--mqtt-wss=:8884"},
 		"--tls-client-ca:":              {"--tls-client-ca=ca.pem"},
 		"--tls-client-auth":             {"--tls-client-auth=perhaps"},
+		"--tls-cert:":                   {"--tls-cert=server.pem", "--tls-key=server.key"},
+		"--tls-cert, --tls-key":         {"--mqtt-tls=:8883", "--tls-cert=no-such-file.pem", "--tls-key=no-such-file.key"},
 		"--proxy-from:":                 {"--proxy-from=10.0.0.0/8,nonsense"},
 		"--max-unadmitted:":             {"--max-unadmitted=0"},
 		"--max-unadmitted-per-address:": {"--max-unadmitted-per-address=-1"},

@@ -12,8 +12,8 @@ import (
 	"meterline/state"
 )
 
-// grace is how long a gateway takes at most to end; the broker's own drain takes at most 10 s of it.
-const grace = 15 * time.Second
+// grace is how long a gateway takes at most to end; the broker's own drain takes at most 8 s of it.
+const grace = 10 * time.Second
 
 // serve runs the gateway until ctx is done, then drains it.
 func (c *config) serve(ctx context.Context, stderr io.Writer) error {

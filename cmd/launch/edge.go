@@ -85,8 +85,11 @@ func (e Edge) checkTLS() error {
 		return errors.New("--mqtt-wss: needs --tls-cert and --tls-key")
 	case e.ClientCA != "" && !e.tls():
 		return errors.New("--tls-client-ca: needs --mqtt-tls or --mqtt-wss")
+	case (e.TLSCert != "" || e.TLSKey != "") && !e.tls(): // whoever gives them believes that there is TLS
+		return errors.New("--tls-cert: needs --mqtt-tls or --mqtt-wss")
 	}
-	return nil
+	_, err := e.certificates()
+	return err
 }
 
 func (e Edge) checkLimits() error {
@@ -167,7 +170,7 @@ func (e Edge) certificates() (*broker.Certificates, error) {
 		Cert: e.TLSCert, Key: e.TLSKey, ClientCA: e.ClientCA, ClientOptional: e.ClientAuth == "optional",
 	})
 	if err != nil {
-		return nil, fmt.Errorf("TLS files: %w", err)
+		return nil, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err)
 	}
 	return c, nil
 }

@@ -105,7 +105,7 @@ func (a *admission) admit(ctx context.Context, h hello) (identity, error) {
 	}
 	who, err := a.identify(ctx, h)
 	if err == nil && h.will && (who.role != roleService || ours(h.willTopic) || !who.mayPublish(h.willTopic)) {
-		return identity{}, errWill // mochi publishes wills without asking, so they are looked at here
+		return identity{}, errWill
 	}
 	if err == nil && who.role == roleEndpoint && !a.flapping.connect(who, h.remote) {
 		return identity{}, errFlapping
@@ -183,7 +183,7 @@ func (a *admission) admitService(ctx context.Context, h hello) (identity, error)
 }
 
 // errDisabled is errCredentials for one that has the right secret and is not to come in: it is no guess.
-var errDisabled = fmt.Errorf("%w: it is disabled", errCredentials)
+var errDisabled = fmt.Errorf("%w: it is disabled, or a meter behind an IPC", errCredentials)
 
 // admitEndpoint checks a device's secret, and with the right one its client id: others learn nothing of that. By what is cached it is admitted at once. Otherwise the source is asked, whether
 // the device is known or not and whether a secret is wrong or was changed: all that costs the same.

@@ -207,7 +207,7 @@ func TestLookupsAreGathered(t *testing.T) {
 	}
 	get("d1")
 	<-source.entered
-	for _, id := range []fleet.DeviceID{"d2", "d3", "d4", "d2"} {
+	for _, id := range []fleet.DeviceID{"d2", "d3", "d4"} {
 		get(id)
 	}
 	eventually(t, "three ids wait", func() bool {
@@ -215,6 +215,7 @@ func TestLookupsAreGathered(t *testing.T) {
 		defer c.mu.Unlock()
 		return len(c.next) == 3
 	})
+	again, _, _ := c.begin("d2")     // waits for the same
 	c.forget([]fleet.DeviceID{"d1"}) // while it is on its way: it is asked for again
 	source.release <- []fleet.Credential{device("d1", "t1", fleet.Direct)}
 	<-source.entered
@@ -228,6 +229,7 @@ func TestLookupsAreGathered(t *testing.T) {
 	})
 	cancel()
 	all.Wait()
+	<-again.done
 	if len(source.asked) != 2 || len(source.asked[1]) != 4 {
 		t.Errorf("asked for %v", source.asked)
 	}

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -19,9 +17,8 @@ const (
 	strikesMost  = 1 << 16 // pairs, and addresses, that are remembered for wrong secrets
 	provenMost   = 1 << 18 // pairs that are remembered for a right one
 	provenLasts  = 7 * 24 * time.Hour
-	banPause     = 100 * time.Millisecond // between two lines in the log
-	ipv6Subnet   = 64                     // bits: who has one address of it has all
-	addressBytes = 17                     // of a prefix
+	ipv6Subnet   = 64 // bits: who has one address of it has all
+	addressBytes = 17 // of a prefix
 )
 
 // bans keeps those from guessing who do. Wrong secrets are counted by user name and address together, so that nobody can
@@ -30,7 +27,6 @@ const (
 type bans struct {
 	after   int // wrong secrets in a minute; 0: nobody is banned
 	most    time.Duration
-	log     *slog.Logger
 	metrics *metrics
 	now     func() time.Time
 	seed    maphash.Seed
@@ -39,7 +35,7 @@ type bans struct {
 	pairs     *expiring[uint64, strikes]
 	addresses *expiring[netip.Prefix, strikes]
 	proven    *expiring[uint64, struct{}] // pairs that had the right secret
-	said      rate.Sometimes
+	said      *sparing
 }
 
 // strikes are the wrong secrets of a pair, or the user names that an address had wrong secrets for.
@@ -68,9 +64,9 @@ const (
 
 func newBans(o Options, m *metrics) *bans {
 	return &bans{
-		after: o.BanAfter, most: o.BanFor, log: o.Logger, metrics: m, now: time.Now, seed: maphash.MakeSeed(),
+		after: o.BanAfter, most: o.BanFor, metrics: m, now: time.Now, seed: maphash.MakeSeed(),
 		pairs: newExpiring[uint64, strikes](strikesMost), addresses: newExpiring[netip.Prefix, strikes](strikesMost),
-		proven: newExpiring[uint64, struct{}](provenMost), said: rate.Sometimes{Interval: banPause},
+		proven: newExpiring[uint64, struct{}](provenMost), said: newSparing(o.Logger),
 	}
 }
 
@@ -177,15 +173,19 @@ func (s strikes) another(now time.Time) strikes {
 	return s
 }
 
+// banLines are the lines of the log when a ban begins.
+var banLines = map[string]string{
+	"device":  "banned for wrong secrets: this user name is refused from this address for now, the right secret too",
+	"address": "banned for wrong secrets: this address is refused for now, but for those that had the right secret from there",
+}
+
 // ban is s banned; b.mu is held.
 func (b *bans) ban(s strikes, what string, g guest, now time.Time) strikes {
 	lasts := min(banFirst<<min(s.bans, 16), b.most)
 	s.bans++
 	s.wrong, s.until = 0, now.Add(lasts)
 	b.metrics.bans.WithLabelValues(what).Inc()
-	b.said.Do(func() {
-		b.log.Warn("banned for wrong secrets", "what", what, "username", showName(g.name), "address", g.address.String(), "for", lasts)
-	})
+	b.said.say(slog.LevelWarn, what, banLines[what], "username", showName(g.name), "address", g.address.String(), "for", lasts)
 	return s
 }
 

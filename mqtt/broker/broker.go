@@ -13,7 +13,6 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"meterline/command"
 	"meterline/fleet"
@@ -21,11 +20,10 @@ import (
 )
 
 const (
-	drainPatience  = 10 * time.Second
+	drainPatience  = 8 * time.Second // a gateway ends within 10 s
 	defaultPayload = 256 << 10
 	packetOverhead = 8 << 10 // topic and properties, beside the payload
 	defaultBacklog = 512 << 10
-	sometimes      = 100 * time.Millisecond // between two lines of a log that clients could flood
 	defaultBan     = 5 * time.Minute
 )
 
@@ -67,6 +65,7 @@ type Options struct {
 // Broker is one MQTT edge node.
 type Broker struct {
 	log       *slog.Logger
+	said      *sparing // of what is logged for each client
 	server    *mochi.Server
 	listeners []*listener
 	conns     *connections
@@ -99,7 +98,7 @@ func New(o Options) (*Broker, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	b := &Broker{log: o.Logger, conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
+	b := &Broker{log: o.Logger, said: newSparing(o.Logger), conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
 	b.metrics = newMetrics(o.Registerer)
 	b.guard = newGuard(o.Logger, b.metrics)
 	o.guardPorts(b.guard)
@@ -117,14 +116,14 @@ func New(o Options) (*Broker, error) {
 	b.uplinks = newUplinks(o, b.guard, b.fanout, b.metrics)
 	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
 	b.presence = newPresence(o, b.guard, b.registry, b.uplinks, b.delivery, b.metrics)
-	services := &services{log: o.Logger, metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, refusal: &rate.Sometimes{Interval: sometimes}}
+	services := &services{metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, said: newSparing(o.Logger)}
 	b.hub = plain.New(plain.Options{
 		Rules: services, Logger: o.Logger, Registerer: o.Registerer, Watch: mayMatchOurs, Session311: resumeMost,
 	})
 	services.hub, b.fanout.hub = b.hub, b.hub
 	b.front = &front{
-		life: b.life, log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
-		refusal: rate.Sometimes{Interval: sometimes},
+		life: b.life, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
+		said: newSparing(o.Logger),
 		admission: &admission{
 			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics), flapping: newFlapping(o, b.uplinks, b.metrics),
 			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
@@ -133,7 +132,7 @@ func New(o Options) (*Broker, error) {
 	b.hooks = &hooks{
 		life: b.life, guard: b.guard, metrics: b.metrics, services: services,
 		endpoints: &endpoints{
-			log: o.Logger, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
+			said: newSparing(o.Logger), metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
 		},
 	}
@@ -253,7 +252,7 @@ func (b *Broker) Addrs() map[string]string {
 }
 
 // Run serves until ctx is done, then drains: it stops accepting, commits what was taken, acknowledges it, closes the
-// connections and tells that they are gone. The drain takes 10 s at most; an error says that it did not get to its end.
+// connections and tells that they are gone. The drain takes 8 s at most; an error says that it did not get to its end.
 // Run is called once.
 func (b *Broker) Run(ctx context.Context) error {
 	var periodic, lasting sync.WaitGroup

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -58,7 +59,11 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 		o.BackendSecret, o.Pepper, o.Revocations = canary, fleet.Pepper(canary), back
 		o.BanAfter, o.FlapLimit = 5, 10
 	})
-	r.front.refusal.Every, r.front.admission.bans.said.Every = 1, 1 // every line
+	for _, s := range []*sparing{
+		r.front.said, r.front.admission.bans.said, r.hooks.endpoints.said, r.hooks.services.said, r.delivery.said, r.said, r.listeners[0].said,
+	} {
+		s.burst = math.MaxInt // every line
+	}
 	for _, id := range []fleet.DeviceID{"d1", "d3"} {
 		k := device(id, "t1", fleet.Direct)
 		k.MAC = fleet.Pepper(canary).MAC(canary)

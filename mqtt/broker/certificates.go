@@ -132,7 +132,7 @@ func (c *Certificates) run(ctx context.Context, log *slog.Logger, m *metrics) {
 	if c == nil {
 		return
 	}
-	c.show(m)
+	c.show(log, m)
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	for {
@@ -167,12 +167,16 @@ func (c *Certificates) reload(log *slog.Logger, m *metrics) {
 		return
 	}
 	c.now.Store(fresh)
-	c.show(m)
+	c.show(log, m)
 	m.reloads.WithLabelValues("ok").Inc()
 	log.Info("TLS files read again", "not_after", fresh.notAfter)
 }
 
-// show tells in the metrics what is in use.
-func (c *Certificates) show(m *metrics) {
-	m.notAfter.Set(float64(c.now.Load().notAfter.Unix()))
+// show tells what is in use.
+func (c *Certificates) show(log *slog.Logger, m *metrics) {
+	notAfter := c.now.Load().notAfter
+	m.notAfter.Set(float64(notAfter.Unix()))
+	if notAfter.Before(time.Now()) {
+		log.Warn("the TLS certificate has expired: clients will refuse it", "not_after", notAfter)
+	}
 }

@@ -74,6 +74,7 @@ func (o *outbox) open(window int, m message) bool {
 // the session ends is told as undeliverable.
 type delivery struct {
 	log      *slog.Logger
+	said     *sparing
 	metrics  *metrics
 	uplinks  *uplinks
 	sessions *registry
@@ -86,7 +87,7 @@ type delivery struct {
 
 func newDelivery(o Options, u *uplinks, r *registry, f *fanout, m *metrics) *delivery {
 	return &delivery{
-		log: o.Logger, metrics: m, uplinks: u, sessions: r, fanout: f, now: time.Now,
+		log: o.Logger, said: newSparing(o.Logger), metrics: m, uplinks: u, sessions: r, fanout: f, now: time.Now,
 		watch: map[*session]struct{}{},
 	}
 }
@@ -166,7 +167,8 @@ func (d *delivery) send(s *session, m message) {
 		// The endpoint said that it takes no packets as large as this: to tell it as undeliverable would have it sent again
 		// at once. So the lease runs out, and the attempts do.
 		d.metrics.deliveries.WithLabelValues("too_large").Inc()
-		d.log.Warn("a command is larger than the endpoint takes", "endpoint_id", s.who.endpoint, "command_id", m.CommandID)
+		d.said.say(slog.LevelWarn, "too_large", "a command is larger than the endpoint's Maximum Packet Size: it cannot be delivered",
+			"endpoint_id", s.who.endpoint, "command_id", m.CommandID)
 		return
 	}
 	// With any other error the connection is over, and the end of the session tells what was in flight.
@@ -323,7 +325,8 @@ func (d *delivery) sweep(now time.Time) {
 	for _, s := range watched {
 		if d.stalled(s, now) {
 			d.metrics.stopped.WithLabelValues("no_puback").Inc()
-			d.log.Info("an endpoint does not acknowledge: disconnected", "endpoint_id", s.who.endpoint)
+			d.said.say(slog.LevelInfo, "no_puback", "endpoint disconnected: it does not acknowledge a command", "endpoint_id", s.who.endpoint,
+				"waited", ackPatience, "remote_addr", s.remote)
 			s.link.stop(packets.ErrKeepAliveTimeout)
 		}
 	}

@@ -1,8 +1,12 @@
 // Package broker is the MQTT edge: endpoints (meters and IPCs) and service clients connect here.
 //
-// mochi-mqtt does the codec, the handshake, pings, and plain MQTT for service clients. What is promised to endpoints is
-// done here, one concern a file: listener and conn (sockets that never make anybody wait), admission (who may come in),
-// acl (what they may do), endpoint (their packets), uplink (append first, PUBACK then), delivery (commands, with packet
-// ids of our own), presence (the newest session wins) and fanout (uplinks for service clients). link is all that these
-// know of a connection.
+// A connection comes by listener, accept, gate and early (places before admission), turns (TLS handshakes), proxy and
+// websocket; conn never makes a writer wait. wire gives mochi-mqtt whole packets that package frame found sound; front reads
+// CONNECT and asks admission (with credentials, tokens, certified, bans and flapping) who may come in. mochi runs the
+// connection, decodes, and answers pings; hooks take every other packet to endpoint or services.
+//
+// What is promised to endpoints has one concern a file: acl (what they may do), pace (how fast), uplink (append first,
+// PUBACK then), delivery (commands, with packet ids of our own), presence (the newest session wins), revocation (what is
+// taken back) and fanout (uplinks for service clients). Service clients have their sessions from package plain. link is all
+// that these know of a connection; sparing keeps them from flooding the log.
 package broker

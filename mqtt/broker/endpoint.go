@@ -14,7 +14,7 @@ import (
 // endpoints handles what endpoints send. mochi sees none of it: publishes, subscriptions and acknowledgements of
 // endpoints, and all their state, are ours.
 type endpoints struct {
-	log         *slog.Logger
+	said        *sparing
 	metrics     *metrics
 	uplinks     *uplinks
 	delivery    *delivery
@@ -82,7 +82,8 @@ func (e *endpoints) disconnect(s *session, pk packets.Packet) {
 // refuse ends the connection for what the client did.
 func (e *endpoints) refuse(s *session, why packets.Code) {
 	e.metrics.stopped.WithLabelValues(label(why)).Inc()
-	e.log.Info("endpoint disconnected", "endpoint_id", s.who.endpoint, "reason", why.Reason, "remote_addr", s.remote)
+	e.said.say(slog.LevelInfo, why.Reason, "endpoint disconnected", "endpoint_id", s.who.endpoint, "reason", why.Reason,
+		"remote_addr", s.remote)
 	s.link.stop(why)
 }
 
@@ -135,7 +136,8 @@ func (e *endpoints) security(s *session, kind string, data map[string]any) {
 		return
 	}
 	s.toldOff = now
-	e.log.Warn("security event", "type", kind, "endpoint_id", s.who.endpoint, "remote_addr", s.remote)
+	e.said.say(slog.LevelWarn, kind, "security event", "type", kind, "endpoint_id", s.who.endpoint, "topic", data["topic"],
+		"remote_addr", s.remote)
 	e.uplinks.security(s.who.endpoint, s.epoch.Load(), kind, data)
 }
 
@@ -164,6 +166,8 @@ func (e *endpoints) subscribe(s *session, pk packets.Packet) {
 		}
 		if codes[i] > 1 {
 			e.metrics.refusedTopics.WithLabelValues(s.who.role.String()).Inc()
+			e.said.say(slog.LevelInfo, "subscription", "subscription refused: an endpoint subscribes to its own down/command, at QoS 1 or 2, and not "+
+				"with a suffix in its client id", "endpoint_id", s.who.endpoint, "filter", clip(f.Filter), "qos", f.Qos)
 		}
 	}
 	suback := func() {

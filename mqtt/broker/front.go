@@ -4,15 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
 
 	"meterline/mqtt/frame"
 	"meterline/mqtt/plain"
@@ -27,13 +28,12 @@ const (
 // have been admitted.
 type front struct {
 	life      context.Context // of the broker, the drain at its end included
-	log       *slog.Logger
 	metrics   *metrics
 	admission *admission
 	uplinks   *uplinks
-	plain     plain.Options  // of the hub
-	maxPacket int            // bytes, of an admitted client's packets
-	refusal   rate.Sometimes // logs of refused clients
+	plain     plain.Options // of the hub
+	maxPacket int           // bytes, of an admitted client's packets
+	said      *sparing
 }
 
 // connect is what a client asked for in CONNECT, and is told in CONNACK.
@@ -105,8 +105,17 @@ func (f *front) nonsense(w *wire, err error) {
 	}
 	f.metrics.refused.WithLabelValues("protocol").Inc()
 	if !errors.Is(err, io.EOF) {
-		f.log.Debug("no good CONNECT", "remote_addr", w.RemoteAddr().String(), "error", err)
+		f.said.say(slog.LevelInfo, "protocol", "client refused", "reason", "protocol", "remote_addr", w.RemoteAddr().String(),
+			"error", late(err))
 	}
+}
+
+// late says in words that CONNECT did not come in time.
+func late(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("no whole CONNECT within %v", connectTimeout)
+	}
+	return err
 }
 
 // limitKeepAlive returns the keep-alive that holds. MQTT 3.1.1 has no way to tell of another; TCP notices a dead peer all
@@ -136,10 +145,8 @@ func (c *connect) identify() bool {
 func (f *front) refuse(w *wire, c *connect, err error) {
 	code, reason := refusal(err)
 	f.metrics.refused.WithLabelValues(reason).Inc()
-	f.refusal.Do(func() {
-		f.log.Info("client refused", "reason", reason, "username", showName(string(c.Connect.Username)),
-			"remote_addr", w.RemoteAddr().String(), "error", err)
-	})
+	f.said.say(slog.LevelInfo, reason, "client refused", "reason", reason, "username", showName(string(c.Connect.Username)),
+		"client_id", showName(c.Connect.ClientIdentifier), "remote_addr", w.RemoteAddr().String(), "error", err)
 	f.answer(w, code)
 }
 
@@ -171,10 +178,8 @@ func (f *front) answer(w *wire, code packets.Code) {
 // violation notes that an admitted client broke the protocol.
 func (f *front) violation(who identity, code packets.Code) {
 	f.metrics.stopped.WithLabelValues(label(code)).Inc()
-	f.refusal.Do(func() {
-		f.log.Info("client broke the protocol", "role", who.role.String(), "endpoint_id", who.endpoint,
-			"token_id", who.token, "reason", code.Reason)
-	})
+	f.said.say(slog.LevelInfo, "violation", "client broke the protocol: disconnected", "role", who.role.String(),
+		"endpoint_id", who.endpoint, "token_id", who.token, "reason", code.Reason)
 }
 
 func (f *front) newSession(w *wire, c *connect, who identity) *session {

@@ -94,8 +94,8 @@ type listener struct {
 	message int64            // bytes of a WebSocket message
 	receive func(*wire) bool // admits a client, or not
 	ended   func(*session)   // called once for every client that was admitted, after it is gone
-	refusal rate.Sometimes   // logs of connections that were refused
-	hungry  rate.Sometimes   // logs of accept's errors
+	said    *sparing
+	hungry  rate.Sometimes // logs of accept's errors
 
 	socket net.Listener
 	web    *webServer // nil: not for WebSocket
@@ -117,7 +117,7 @@ func (l *listener) bind() error {
 	if l.spec.WebSocket {
 		l.web = newWebServer(l)
 	}
-	l.refusal.Interval, l.hungry.Interval = logEvery, logEvery
+	l.hungry.Interval, l.said = logEvery, newSparing(l.log)
 	return nil
 }
 
@@ -205,9 +205,8 @@ func (l *listener) greet(w *greeted) (reason string, err error) {
 // refuse counts a connection that did not get as far as CONNECT.
 func (l *listener) refuse(c net.Conn, reason string, err error) {
 	l.metrics.refused.WithLabelValues(reason).Inc()
-	l.refusal.Do(func() {
-		l.log.Info("connection refused", "listener", l.spec.Name, "reason", reason, "remote_addr", c.RemoteAddr().String(), "error", err)
-	})
+	l.said.say(slog.LevelInfo, reason, "connection refused", "listener", l.spec.Name, "reason", reason, "remote_addr", c.RemoteAddr().String(),
+		"error", err)
 }
 
 // establish hands a connection to mochi, which returns when it is over. Whatever panics below ends this connection

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ func (b *Broker) ForgetTokens(ids ...string) {
 
 func (b *Broker) revoke(s *session) {
 	b.metrics.stopped.WithLabelValues("revoked").Inc()
+	b.said.say(slog.LevelInfo, "revoked", "disconnected: what it signed in with was taken back, or has expired", "role", s.who.role.String(),
+		"endpoint_id", s.who.endpoint, "token_id", s.who.token, "remote_addr", s.remote)
 	s.link.stop(packets.ErrAdministrativeAction)
 }
 

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 
 	"github.com/mochi-mqtt/server/v2/packets"
-	"golang.org/x/time/rate"
 
 	"meterline/fleet"
 	"meterline/mqtt/plain"
@@ -13,12 +12,11 @@ import (
 
 // services handles what service clients and backends send: plain MQTT by the hub, commands by delivery.
 type services struct {
-	log      *slog.Logger
 	metrics  *metrics
 	hub      *plain.Hub
 	delivery *delivery
 	tokens   *tokens
-	refusal  *rate.Sometimes // logs of refused topics
+	said     *sparing
 }
 
 // begin gives s its session: a connection that had it before is over when it returns.
@@ -87,9 +85,8 @@ func (v *services) MayPublish(who any, topic string) bool {
 		return true
 	}
 	v.metrics.refusedTopics.WithLabelValues(by.role.String()).Inc()
-	v.refusal.Do(func() {
-		v.log.Info("publish refused", "role", by.role.String(), "token_id", by.token, "topic", clip(topic))
-	})
+	v.said.say(slog.LevelInfo, "publish", "publish refused: no right to this topic", "role", by.role.String(), "token_id", by.token,
+		"topic", clip(topic))
 	return false
 }
 
@@ -100,6 +97,8 @@ func (v *services) MaySubscribe(who any, filter string) bool {
 		return true
 	}
 	v.metrics.refusedTopics.WithLabelValues(by.role.String()).Inc()
+	v.said.say(slog.LevelInfo, "subscription", "subscription refused: no right to this topic", "role", by.role.String(),
+		"token_id", by.token, "filter", clip(filter))
 	return false
 }
 

@@ -261,7 +261,7 @@ func TestReader(t *testing.T) {
 }
 
 func TestReaderWantsConnectFirst(t *testing.T) {
-	for in, want := range map[string]error{"c0": ErrNotMQTT, "'GET /'": ErrNotMQTT, "16 0301": io.ErrUnexpectedEOF, "10 00 c000": nil} {
+	for in, want := range map[string]error{"c0": ErrNotMQTT, "'GET /'": errHTTP, "0d0a": errProxy, "16 0301": io.ErrUnexpectedEOF, "10 00 c000": nil} {
 		if _, err := NewReader(bytes.NewReader(bytesOf(t, in)), 16).Next(); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", in, err, want)
 		}

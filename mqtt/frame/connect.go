@@ -11,6 +11,26 @@ import (
 // ErrNotMQTT says that a connection's first packet is not a CONNECT of MQTT: there is nothing to answer.
 var ErrNotMQTT = errors.New("not MQTT")
 
+// What else a client may have meant that sends to the wrong port; made once, as errors for strangers are to cost nothing.
+var (
+	errTLS   = fmt.Errorf("%w: it begins like TLS, which this listener does not speak", ErrNotMQTT)
+	errHTTP  = fmt.Errorf("%w: it begins like HTTP or WebSocket, which this listener does not speak", ErrNotMQTT)
+	errProxy = fmt.Errorf("%w: it begins like a PROXY header, and its address is none of --proxy-from", ErrNotMQTT)
+)
+
+// notMQTT is ErrNotMQTT, with what the first byte tells.
+func notMQTT(first byte) error {
+	switch first {
+	case 0x16: // record of a TLS handshake; as MQTT a CONNECT with flags
+		return errTLS
+	case 'G': // GET
+		return errHTTP
+	case '\r':
+		return errProxy
+	}
+	return ErrNotMQTT
+}
+
 // Connect checks and decodes a connection's first packet. The error is ErrNotMQTT, or a packets.Code to answer with as
 // far as the version has an answer for it: ErrUnsupportedProtocolVersion for any version but 4 and 5. The packet's
 // ProtocolVersion is that of the answer.
@@ -24,11 +44,11 @@ func Connect(packet []byte) (packets.Packet, error) {
 	name, version := c.binary(), c.u8()
 	switch {
 	case c.err != nil:
-		return pk, ErrNotMQTT
+		return pk, notMQTT(packet[0])
 	case string(name) == "MQIsdp": // MQTT 3.1
 		return pk, packets.ErrUnsupportedProtocolVersion
 	case string(name) != "MQTT": // 3.1.2-1
-		return pk, ErrNotMQTT
+		return pk, notMQTT(packet[0])
 	case version != 4 && version != 5: // 3.1.2-2
 		return pk, packets.ErrUnsupportedProtocolVersion
 	}

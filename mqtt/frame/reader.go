@@ -31,7 +31,7 @@ func NewReader(conn io.Reader, most int) *Reader { return &Reader{conn: conn, mo
 func (r *Reader) SetMost(most int) { r.most = most }
 
 // Next returns the next packet, as long as the connection gives it; it is valid until the next call. A packet that is
-// too large, or whose length is malformed, is a packets.Code, and ErrNotMQTT a first one that is no CONNECT; nothing is
+// too large, or whose length is malformed, is a packets.Code, and a first one that is no CONNECT is ErrNotMQTT; nothing is
 // allocated for them. Any other error is the connection's; io.EOF only between packets.
 func (r *Reader) Next() ([]byte, error) {
 	r.Release()
@@ -40,7 +40,7 @@ func (r *Reader) Next() ([]byte, error) {
 		return nil, err
 	}
 	if !r.opened && header[0]>>4 != packets.Connect { // 3.1.0-1
-		return nil, ErrNotMQTT
+		return nil, notMQTT(header[0])
 	}
 	r.opened = true
 	n, size := 1, 0
