@@ -82,8 +82,8 @@ func descriptorsPlain(t *testing.T) {
 		fewFiles, served, patience, !c.dead(0))
 }
 
-// answered says whether the broker lets a client in.
-func answered(t *testing.T, at string, h hello) bool {
+// letIn says whether the broker lets a client in.
+func letIn(t *testing.T, at string, h hello) bool {
 	c, err := tryOpen(t, at, h)
 	if err != nil {
 		return false
@@ -97,7 +97,7 @@ func descriptorsGateway(t *testing.T) {
 	c := spawn(t, spec{Ours: true, Files: fewFiles})
 	served := exhaust(t, c.at)
 	began := time.Now()
-	for !answered(t, c.at, endpoint("d1")) { // one that comes before the others' descriptors are free is closed at once
+	for !letIn(t, c.at, endpoint("d1")) { // one that comes before the others' descriptors are free is closed at once
 		if time.Since(began) > waitMost {
 			t.Fatal("nobody is served any more")
 		}
