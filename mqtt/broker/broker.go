@@ -127,7 +127,7 @@ func New(o Options) (*Broker, error) {
 		},
 	}
 	b.hooks = &hooks{
-		life: b.life, log: o.Logger, metrics: b.metrics, services: services,
+		life: b.life, said: newSparing(o.Logger), metrics: b.metrics, services: services,
 		endpoints: &endpoints{
 			said: newSparing(o.Logger), metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),

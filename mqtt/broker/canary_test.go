@@ -60,7 +60,7 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 		o.BanAfter, o.FlapLimit = 5, 10
 	})
 	for _, s := range []*sparing{
-		r.front.said, r.front.admission.bans.said, r.hooks.endpoints.said, r.hooks.services.said, r.delivery.said, r.said, r.listeners[0].said,
+		r.front.said, r.front.admission.bans.said, r.hooks.endpoints.said, r.hooks.services.said, r.hooks.said, r.delivery.said, r.said, r.listeners[0].said,
 	} {
 		s.burst = math.MaxInt // every line
 	}

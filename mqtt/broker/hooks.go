@@ -21,7 +21,7 @@ var nothing = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puba
 type hooks struct {
 	mochi.HookBase
 	life      context.Context // of the broker, the drain at its end included
-	log       *slog.Logger
+	said      *sparing
 	metrics   *metrics
 	endpoints *endpoints
 	services  *services
@@ -42,7 +42,7 @@ func (h *hooks) Provides(b byte) bool { return provided[b] }
 func (h *hooks) guard(client *mochi.Client, where string) {
 	if p := recover(); p != nil {
 		h.metrics.panics.Inc()
-		h.log.Error("recovered from a panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		h.said.say(slog.LevelError, "panic", "recovered from a panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if w, ok := client.Net.Conn.(*wire); ok {
 			w.part(packets.ErrImplementationSpecificError)
 		}

@@ -243,7 +243,7 @@ func (l *listener) guard(where string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			l.metrics.panics.Inc()
-			l.log.Error("recovered from a panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			l.said.say(slog.LevelError, "panic", "recovered from a panic", "where", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
 	f()
