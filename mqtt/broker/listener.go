@@ -79,13 +79,6 @@ func (c *connections) close() []*wire {
 	return slices.Collect(maps.Keys(c.open))
 }
 
-// all lists the open connections.
-func (c *connections) all() []*wire {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.open))
-}
-
 // listener is a listener for mochi. Unlike mochi's own it survives errors of accept, bounds what clients can hold before
 // they are admitted, gives them a deadline for CONNECT, and survives what a connection's goroutine may throw.
 type listener struct {
