@@ -3,6 +3,8 @@ package broker
 import (
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tcpUserTimeout is TCP_USER_TIMEOUT of linux/tcp.h, which package syscall lacks.
@@ -21,4 +23,14 @@ func patience(_, _ string, raw syscall.RawConn) error {
 		err = failed
 	}
 	return err
+}
+
+// unsent is how many bytes the kernel holds that the peer has not acknowledged.
+func unsent(raw syscall.RawConn) (n int, known bool) {
+	if raw == nil {
+		return 0, false
+	}
+	var failed error
+	err := raw.Control(func(fd uintptr) { n, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return n, err == nil && failed == nil
 }

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"io"
 	"net"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +26,8 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 		"TCP_KEEPINTVL, s":     {syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 10},
 		"TCP_KEEPCNT":          {syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 3},
 		"TCP_NODELAY":          {syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
+		"SO_SNDBUF":            {syscall.SOL_SOCKET, syscall.SO_SNDBUF, 2 * sendBuffer},
+		"SO_RCVBUF":            {syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2 * receiveBuffer},
 	} {
 		var got int
 		var failed error
@@ -34,4 +38,50 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 			t.Errorf("%s is %d, want %d", name, got, o.want)
 		}
 	}
+}
+
+// A network that takes a little every second takes something, although the kernel wakes nobody for so little.
+func TestASlowNetworkIsNotStalled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	tight := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error { // before it connects: windows do not shrink
+		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
+	}}
+	far, err := tight.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = far.Close() }()
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drains sync.WaitGroup
+	gaveUp := make(chan string, 1)
+	c := newConn(near, 1<<20, &drains, func(cause string) { gaveUp <- cause })
+	narrow(c.raw)
+	if _, err := c.Write(make([]byte, 200<<10)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(began) < 2*drainTimeout+time.Second {
+		if _, err := io.ReadFull(far, make([]byte, 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case cause := <-gaveUp:
+			t.Fatalf("given up: %s, after %v", cause, time.Since(began))
+		case <-tick.C:
+		}
+	}
+	if cause := <-gaveUp; cause != "stalled" { // now it takes nothing any more
+		t.Error(cause)
+	}
+	drains.Wait()
+	_ = c.Close()
 }

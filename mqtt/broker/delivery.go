@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -24,7 +25,8 @@ const (
 	windowIPC    = 64
 	windowBytes  = 256 << 10        // of payload in flight, or one message: less than a connection may have unread
 	outboxLimit  = 256              // messages that wait for the window
-	outboxBytes  = 8 << 20          // of payload that waits
+	outboxBytes  = 1 << 20          // of payload that waits, or four messages of the largest size
+	outboxTotal  = 256 << 20        // of payload that waits for all endpoints of the gateway
 	ackPatience  = 20 * time.Second // for the endpoint's PUBACK
 	sweepEvery   = time.Second
 )
@@ -81,6 +83,10 @@ type delivery struct {
 	fanout   *fanout
 	now      func() time.Time
 
+	most    int          // bytes of payload that may wait for an endpoint
+	total   int64        // ... and for all
+	waiting atomic.Int64 // bytes that do
+
 	mu    sync.Mutex
 	watch map[*session]struct{} // sessions with messages in flight
 }
@@ -88,6 +94,7 @@ type delivery struct {
 func newDelivery(o Options, u *uplinks, r *registry, f *fanout, m *metrics) *delivery {
 	return &delivery{
 		log: o.Logger, said: newSparing(o.Logger), metrics: m, uplinks: u, sessions: r, fanout: f, now: time.Now,
+		most: max(outboxBytes, 4*o.MaxPayload), total: outboxTotal,
 		watch: map[*session]struct{}{},
 	}
 }
@@ -138,12 +145,33 @@ func (d *delivery) deliver(s *session, m message) bool {
 		d.send(s, m)
 		return true
 	}
-	if len(o.waiting) >= outboxLimit || o.waits+len(m.payload) > outboxBytes {
+	return d.hold(o, m)
+}
+
+// hold lets m wait. What would be too much, for the endpoint or for the gateway, is refused: devices that take nothing
+// are not to use up what others need.
+func (d *delivery) hold(o *outbox, m message) bool {
+	size := len(m.payload)
+	if len(o.waiting) >= outboxLimit || o.waits+size > d.most {
+		d.metrics.crowded.WithLabelValues("endpoint").Inc()
+		return false
+	}
+	if d.waiting.Add(int64(size)) > d.total {
+		d.waiting.Add(-int64(size))
+		d.metrics.crowded.WithLabelValues("gateway").Inc()
 		return false
 	}
 	o.waiting = append(o.waiting, m)
-	o.waits += len(m.payload)
+	o.waits += size
+	d.metrics.waiting.Add(float64(size))
 	return true
+}
+
+// unhold says that so many bytes do not wait any more.
+func (d *delivery) unhold(o *outbox, size int) {
+	o.waits -= size
+	d.waiting.Add(-int64(size))
+	d.metrics.waiting.Sub(float64(size))
 }
 
 // commandWindow is how many messages may be in flight to the endpoint.
@@ -264,7 +292,7 @@ func (d *delivery) next(s *session) {
 		m := o.waiting[0]
 		o.waiting[0] = message{}
 		o.waiting = o.waiting[1:]
-		o.waits -= len(m.payload)
+		d.unhold(o, len(m.payload))
 		if m.expired(d.now()) {
 			d.metrics.deliveries.WithLabelValues("expired").Inc()
 			continue
@@ -296,7 +324,8 @@ func (d *delivery) end(s *session, ended bool) (was bool) {
 	for _, m := range s.outbox.waiting {
 		undelivered = append(undelivered, m.MessageID)
 	}
-	s.outbox.waiting, s.outbox.waits = nil, 0
+	d.unhold(&s.outbox, s.outbox.waits)
+	s.outbox.waiting = nil
 	s.mu.Unlock()
 	for _, id := range undelivered {
 		d.undeliverable(s.who.endpoint, s.epoch.Load(), id)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -223,11 +224,61 @@ func TestAStalledReaderDoesNotHoldUpAnother(t *testing.T) {
 		}
 	}
 	r.log.awaitKind(t, command.UplinkUndeliverable, n-1-outboxBytes/len(payload))
+	if crowded := r.metric(t, "deliveries_crowded_total", "limit", "endpoint"); crowded != float64(n-1-outboxBytes/len(payload)) {
+		t.Errorf("%v were too many", crowded)
+	}
 	fine.ping() // its last PUBACK has been read
 	r.delivery.sweep(time.Now().Add(ackPatience + time.Second))
 	stalled.closed()
 	r.log.awaitKind(t, command.UplinkUndeliverable, n)
 	fine.ping()
+}
+
+// What waits is bounded over all endpoints, and given back when it does not wait any more.
+func TestWhatWaitsForAllIsBounded(t *testing.T) {
+	r := start(t)
+	r.delivery.total = 1 << 20
+	payload := `{"message_id":"big","params":"` + strings.Repeat("x", 200<<10) + `"}`
+	b := r.backend(t)
+	var stalled []*client
+	for i := 1; i <= 3; i++ {
+		stalled = append(stalled, r.listening(t, dev(fmt.Sprint("d", i))))
+		for k := range 4 { // one is in flight, three want to wait
+			b.publish(fmt.Sprintf("meterline/v1/d%d/down/command", i), payload, 1, uint16(4*i+k))
+			b.expect(packets.Puback)
+		}
+	}
+	r.log.awaitKind(t, command.UplinkUndeliverable, 4)
+	if n := r.metric(t, "deliveries_crowded_total", "limit", "gateway"); n != 4 {
+		t.Errorf("%v were too many", n)
+	}
+	if n := r.metric(t, "deliveries_waiting_bytes"); n != float64(5*len(payload)) || r.delivery.waiting.Load() != int64(n) {
+		t.Errorf("%v bytes wait", n)
+	}
+	for range 4 {
+		stalled[0].puback(stalled[0].expect(packets.Publish).PacketID) // those that wait are sent
+	}
+	for _, c := range stalled[1:] {
+		_ = c.conn.Close()
+	}
+	r.log.awaitKind(t, command.UplinkUndeliverable, 12-4)
+	if n := r.delivery.waiting.Load(); n != 0 || r.metric(t, "deliveries_waiting_bytes") != 0 {
+		t.Errorf("%d bytes wait for nobody", n)
+	}
+}
+
+// One large command is more than the kernel takes for a device that does not read: nobody has to wait for its PUBACK.
+func TestADeviceThatTakesNothingOfALargeCommandIsClosedSoon(t *testing.T) {
+	r := start(t)
+	d := r.listening(t, dev("d1"))
+	if err := d.conn.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+		t.Fatal(err)
+	}
+	b := r.backend(t)
+	b.publish("meterline/v1/d1/down/command", `{"message_id":"big","params":"`+strings.Repeat("x", 250<<10)+`"}`, 1, 1)
+	b.expect(packets.Puback)
+	r.awaitMetric(t, 1, "slow_clients_closed_total", "cause", "stalled")
+	r.log.awaitKind(t, command.UplinkUndeliverable, 1)
 }
 
 func TestTheWindowIsAlsoOfBytes(t *testing.T) {

@@ -88,6 +88,9 @@ func (f *front) receive(w *wire) bool {
 	w.frames.SetMost(f.maxPacket)
 	w.violation = func(code packets.Code) { f.violation(who, code) }
 	w.session.Store(f.newSession(w, c, who))
+	if who.role == roleEndpoint && w.socket.raw != nil {
+		narrow(w.socket.raw)
+	}
 	w.left = introduce(w.version)
 	w.socket.admitted()
 	return true

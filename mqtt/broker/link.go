@@ -44,6 +44,9 @@ func (l wireLink) Send(pk packets.Packet) error { return l.send(pk) }
 // Stop ends the connection.
 func (l wireLink) Stop(reason packets.Code) { l.part(reason) }
 
+// Leave makes it a plain.Leaver.
+func (l wireLink) Leave() { l.leave() }
+
 // Room says whether the client reads fast enough for more.
 func (l wireLink) Room() bool { return l.socket.room() }
 

@@ -225,6 +225,7 @@ func (l *listener) establish(g *greeted, establish listeners.EstablishFn) {
 	})
 	if s := w.session.Load(); s != nil {
 		l.guard.run("end", func() { l.ended(s) })
+		w.gone()
 	}
 	if w.parting.Load() {
 		w.linger()

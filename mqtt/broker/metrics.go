@@ -45,6 +45,8 @@ type metrics struct {
 	shed             *prometheus.CounterVec // by what
 	deliveries       *prometheus.CounterVec // by outcome
 	deliverySeconds  prometheus.Histogram
+	waiting          prometheus.Gauge       // bytes
+	crowded          *prometheus.CounterVec // by whose limit
 	sessionsFailures prometheus.Counter
 	restores         prometheus.Counter
 	lookupFailures   prometheus.Counter
@@ -85,23 +87,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		notAfter: with.NewGauge(prometheus.GaugeOpts{
 			Name: "meterline_mqtt_tls_certificate_not_after_seconds", Help: "When the certificate in use expires, Unix time; 0 without TLS.",
 		}),
-		reloads:          counters("tls_reloads_total", "Changes of the TLS files.", "outcome"),
-		held:             counter("publish_held_seconds_total", "Time that endpoints were held because they published more than they may."),
-		accepted:         counters("clients_accepted_total", "Clients that were admitted.", "role"),
-		refused:          counters("clients_refused_total", "Clients that were not admitted.", "reason"),
-		acceptErrors:     counter("accept_errors_total", "Errors while accepting connections, such as no file descriptors left."),
-		slowClosed:       counters("slow_clients_closed_total", "Clients closed because they did not read.", "cause"),
-		stopped:          counters("clients_stopped_total", "Clients the gateway disconnected.", "reason"),
-		panics:           counter("panics_total", "Panics that were recovered from."),
-		refusedTopics:    counters("refused_topics_total", "Publishes to and subscriptions of topics a client has no right to.", "role"),
-		uplinks:          map[command.UplinkKind]prometheus.Counter{},
-		batchSize:        histogram("append_batch_entries", "Entries per append to the uplink log.", prometheus.ExponentialBuckets(1, 2, 10)),
-		appendSeconds:    histogram("append_seconds", "Time of successful appends to the uplink log.", fast),
-		appendFailures:   counter("append_failures_total", "Appends to the uplink log that failed; they are tried again for 3 s."),
-		pubackSeconds:    histogram("uplink_puback_seconds", "Time from reading a QoS 1 uplink to writing its PUBACK.", fast),
-		shed:             counters("shed_total", "What was dropped under pressure: hints by kind, QoS 0 uplinks, deliveries to service clients.", "what"),
-		deliveries:       counters("deliveries_total", "Command messages by outcome.", "outcome"),
-		deliverySeconds:  histogram("delivery_puback_seconds", "Time from sending a command to the endpoint's PUBACK.", fast),
+		reloads:         counters("tls_reloads_total", "Changes of the TLS files.", "outcome"),
+		held:            counter("publish_held_seconds_total", "Time that endpoints were held because they published more than they may."),
+		accepted:        counters("clients_accepted_total", "Clients that were admitted.", "role"),
+		refused:         counters("clients_refused_total", "Clients that were not admitted.", "reason"),
+		acceptErrors:    counter("accept_errors_total", "Errors while accepting connections, such as no file descriptors left."),
+		slowClosed:      counters("slow_clients_closed_total", "Clients closed because they did not read.", "cause"),
+		stopped:         counters("clients_stopped_total", "Clients the gateway disconnected.", "reason"),
+		panics:          counter("panics_total", "Panics that were recovered from."),
+		refusedTopics:   counters("refused_topics_total", "Publishes to and subscriptions of topics a client has no right to.", "role"),
+		uplinks:         map[command.UplinkKind]prometheus.Counter{},
+		batchSize:       histogram("append_batch_entries", "Entries per append to the uplink log.", prometheus.ExponentialBuckets(1, 2, 10)),
+		appendSeconds:   histogram("append_seconds", "Time of successful appends to the uplink log.", fast),
+		appendFailures:  counter("append_failures_total", "Appends to the uplink log that failed; they are tried again for 3 s."),
+		pubackSeconds:   histogram("uplink_puback_seconds", "Time from reading a QoS 1 uplink to writing its PUBACK.", fast),
+		shed:            counters("shed_total", "What was dropped under pressure: hints by kind, QoS 0 uplinks, deliveries to service clients.", "what"),
+		deliveries:      counters("deliveries_total", "Command messages by outcome.", "outcome"),
+		deliverySeconds: histogram("delivery_puback_seconds", "Time from sending a command to the endpoint's PUBACK.", fast),
+		waiting: with.NewGauge(prometheus.GaugeOpts{
+			Name: "meterline_mqtt_deliveries_waiting_bytes", Help: "Payload of command messages that wait for an endpoint to acknowledge others.",
+		}),
+		crowded:          counters("deliveries_crowded_total", "Command messages that were undeliverable because too much waited.", "limit"),
 		sessionsFailures: counter("presence_failures_total", "Calls to shared presence that failed."),
 		restores:         counter("presence_restores_total", "Times presence was written again as a whole."),
 		lookupFailures:   counter("credential_lookup_failures_total", "Look-ups of credentials or tokens that failed."),

@@ -149,6 +149,12 @@ func (q *queue) take(ctx context.Context) ([]entry, bool) {
 	}
 }
 
+// more returns what has come, without waiting.
+func (q *queue) more() []entry {
+	entries, _ := q.swap(time.Now())
+	return entries
+}
+
 // swap takes what is there, and says when the next held hint is due.
 func (q *queue) swap(now time.Time) (entries []entry, alarm time.Time) {
 	q.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -15,7 +16,7 @@ import (
 
 const (
 	batchEntries = 512
-	batchBytes   = 4 << 20
+	batchBytes   = 1 << 20 // more would hold up whoever waits for the next one
 
 	// What one connection may have unacknowledged: 128 small messages, or 4 MiB.
 	windowUnits = 128
@@ -145,6 +146,10 @@ func (s *shard) run(ctx context.Context) {
 		}
 		for len(entries) > 0 {
 			n := batchOf(entries)
+			if n < len(entries) {
+				fair(entries)
+				n = batchOf(entries)
+			}
 			err := s.guarded(ctx, entries[:n])
 			entries = entries[n:]
 			if err != nil {
@@ -152,19 +157,32 @@ func (s *shard) run(ctx context.Context) {
 				s.drop(entries[:n], err)
 				entries = entries[n:]
 			}
+			if len(entries) > 0 {
+				entries = append(entries, s.queue.more()...)
+			}
 		}
 	}
 }
 
-// overdue says how many entries have waited as long as anybody may while the log was failing: they are not tried.
+// overdue moves entries that have waited as long as anybody may while the log was failing to the front, and says how many
+// they are: they are not tried.
 func (s *shard) overdue(entries []entry) int {
 	now := s.of.now()
-	for i := range entries {
-		if entries[i].barrier == nil && now.Sub(entries[i].taken) < appendPatience {
-			return i
+	late := func(e entry) bool { return e.barrier == nil && now.Sub(e.taken) >= appendPatience }
+	slices.SortStableFunc(entries, func(a, b entry) int {
+		switch {
+		case late(a) == late(b):
+			return 0
+		case late(a):
+			return -1
 		}
+		return 1
+	})
+	n := slices.IndexFunc(entries, func(e entry) bool { return !late(e) })
+	if n < 0 {
+		return len(entries)
 	}
-	return len(entries)
+	return n
 }
 
 // batchOf says how many of the entries travel together.

@@ -19,6 +19,7 @@ const (
 	connectMost  = 192 << 10              // bytes of a CONNECT: two texts and a will, each of 64 KiB at most
 	lingerTime   = 250 * time.Millisecond // for a last word to be read before the socket is closed
 	lingerUnread = 256 << 10              // bytes a client may still send meanwhile
+	leaveTime    = 20 * time.Millisecond  // for what has arrived to be read before a connection is taken over
 )
 
 // wire is one client connection as mochi holds it: TCP, TLS or WebSocket above a conn. It stands between the two: mochi
@@ -32,6 +33,8 @@ type wire struct {
 
 	session atomic.Pointer[session] // nil until the client has been admitted
 	parting atomic.Bool             // is being ended
+	over    atomic.Pointer[ending]  // nil until somebody asks
+	ended   atomic.Bool             // its session knows that it is over
 	greeted atomic.Bool             // CONNACK has gone out: a client may be told why it must go (3.14.0-1)
 
 	// of the goroutine that serves it
@@ -190,6 +193,36 @@ func (w *wire) hangUp() {
 		_ = half.CloseWrite()
 	}
 	_ = w.Conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// ending is closed when a connection has come to its end.
+type ending chan struct{}
+
+// leave waits, for leaveTime at most, for the end of a connection of which something has arrived that was not read: data,
+// or that the client has closed. To all others it does nothing.
+func (w *wire) leave() {
+	if w.socket.raw == nil || !arrived(w.socket.raw) {
+		return
+	}
+	done := make(ending)
+	if !w.over.CompareAndSwap(nil, &done) {
+		done = *w.over.Load()
+	}
+	if w.ended.Load() {
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(leaveTime):
+	}
+}
+
+// gone says that the session knows of the end. It is called once.
+func (w *wire) gone() {
+	w.ended.Store(true)
+	if done := w.over.Load(); done != nil {
+		close(*done)
+	}
 }
 
 // Close is mochi's: it reads no more. The connection itself is closed by its listener, after linger.

@@ -71,9 +71,26 @@ func (h *Hub) stripe(key string) *sync.Mutex {
 // nothing more to the session when Connect returns. Nothing is sent until Start. End must be called for every Session.
 func (h *Hub) Connect(link Link, c Connect) (s *Session, present bool) {
 	s = newSession(h, link, &c)
+	if old, ok := h.holder(c.Key).(Leaver); ok {
+		old.Leave()
+	}
 	present, will := h.occupy(s, &c)
 	h.publishWill(will)
 	return s, present
+}
+
+// holder is the link that has the session of a key, or nil.
+func (h *Hub) holder(key string) Link {
+	st := h.registry.find(key)
+	if st == nil {
+		return nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.conn == nil || st.conn.stopped {
+		return nil
+	}
+	return st.conn.link
 }
 
 // occupy makes s the connection of its session. It returns the will that is due, if there is one.

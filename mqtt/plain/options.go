@@ -29,6 +29,14 @@ type Flow interface {
 	Room() bool
 }
 
+// Leaver may be implemented by a Link that reads ahead of what it is told: a client that says DISCONNECT, closes and comes
+// back at once may be here again before that DISCONNECT has been read.
+type Leaver interface {
+	// Leave is called, without locks, before the session is taken over by a newer connection. It may wait a moment for what
+	// has arrived to be read and the connection to end by itself.
+	Leave()
+}
+
 // Rules say who may do what. They are asked with the Who of the Connect, sometimes with locks held: they answer at once
 // and do not call into the hub. Take is the exception: it is called without locks and holds up only its publisher.
 type Rules interface {
