@@ -30,8 +30,7 @@ func (l wireLink) puback(ids []uint16) error {
 		out = append(out, packets.Puback<<4, 2)
 		out = binary.BigEndian.AppendUint16(out, id)
 	}
-	_, err := l.Conn.Write(out)
-	return err
+	return l.put(out)
 }
 
 func (l wireLink) stop(reason packets.Code) { l.part(reason) }

@@ -143,7 +143,16 @@ func (w *wire) write(pk packets.Packet) error {
 		}
 		return err
 	}
-	_, err := w.Conn.Write(out.Bytes())
+	return w.put(out.Bytes())
+}
+
+// put ends a connection that cannot be written to: what the client has asked for until then, which may be much, is not
+// worked off for nobody.
+func (w *wire) put(p []byte) error {
+	_, err := w.Conn.Write(p)
+	if err != nil {
+		w.part(packets.CodeDisconnect)
+	}
 	return err
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"meterline/mqtt/frame"
 )
 
 // last reads to the end of the connection and returns the last packet, if it is a DISCONNECT.
@@ -143,4 +145,32 @@ func TestAClientWithoutIDIsGivenOne(t *testing.T) {
 	}
 	r.connect(t, h).ping()
 	a.ping()
+}
+
+// deaf is a connection that has something to read and cannot be written to.
+type deaf struct {
+	net.Conn
+	in io.Reader
+}
+
+func (d deaf) Read(p []byte) (int, error)    { return d.in.Read(p) }
+func (deaf) Write([]byte) (int, error)       { return 0, errBacklog }
+func (deaf) SetReadDeadline(time.Time) error { return nil }
+
+// A client that took nothing and was given up may have asked for much before: nobody works it off.
+func TestNothingIsReadOfAClientThatCannotBeWrittenTo(t *testing.T) {
+	d := deaf{in: io.MultiReader(bytes.NewReader(introduce(4)), bytes.NewReader(bytes.Repeat([]byte{0xc0, 0}, 100)))}
+	w := &wire{Conn: d, frames: frame.NewReader(d, 1<<10), version: 4}
+	if _, err := w.frames.Next(); err != nil { // CONNECT
+		t.Fatal(err)
+	}
+	if _, err := w.Read(make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingresp}}); !errors.Is(err, errBacklog) {
+		t.Fatal(err)
+	}
+	if _, err := w.Read(make([]byte, 2)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read on: %v", err)
+	}
 }

@@ -289,32 +289,38 @@ func (m *model) pickID(p *peer, n byte) uint16 {
 	return ids[int(n)%len(ids)]
 }
 
-func (m *model) acknowledge(p *peer, id uint16, kind byte) {
+// takes says whether an acknowledgement belongs to the flight as it is.
+func (fl *flight) takes(kind byte) bool {
+	switch kind {
+	case packets.Puback:
+		return fl.qos == 1
+	case packets.Pubrec:
+		return fl.qos == 2
+	}
+	return fl.received
+}
+
+func (m *model) acknowledge(p *peer, id uint16, b byte) {
 	if p.conn == nil || id == 0 {
 		return
 	}
-	fl := p.flights[id]
-	switch kind {
-	case 0, 3:
-		if fl != nil && fl.qos == 1 {
-			m.done(p, id)
-		}
-		p.conn.do(ack(packets.Puback, id))
-	case 1:
-		if fl != nil && fl.qos == 2 {
-			fl.received = true
-			p.sent[id] = struct{}{}
-			delete(m.shared, fl.payload)
-		}
-		p.conn.do(ack(packets.Pubrec, id))
-		if fl == nil || fl.qos == 2 {
-			p.conn.pick(packets.Pubrel)
-		}
-	case 2:
-		if fl != nil && fl.received {
-			m.done(p, id)
-		}
-		p.conn.do(ack(packets.Pubcomp, id))
+	fl, kind := p.flights[id], [...]byte{packets.Puback, packets.Pubrec, packets.Pubcomp, packets.Puback}[b]
+	if fl != nil && !fl.takes(kind) {
+		p.conn.fails(ack(kind, id), packets.ErrProtocolViolation) // and changes nothing
+		return
+	}
+	switch {
+	case fl == nil:
+	case kind == packets.Pubrec:
+		fl.received = true
+		p.sent[id] = struct{}{}
+		delete(m.shared, fl.payload)
+	default:
+		m.done(p, id)
+	}
+	p.conn.do(ack(kind, id))
+	if kind == packets.Pubrec {
+		p.conn.pick(packets.Pubrel)
 	}
 }
 

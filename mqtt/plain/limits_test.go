@@ -2,6 +2,7 @@ package plain
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,4 +154,36 @@ func TestEverythingIsGivenBack(t *testing.T) {
 		after(time.Minute)
 		r.empty()
 	})
+}
+
+// What a filter takes in memory goes by its levels, not by its length, and a client may have many sessions.
+func TestDeepFiltersAreBounded(t *testing.T) {
+	deep := func(i int) string { return fmt.Sprint(i) + strings.Repeat("/+", 99) }
+	subscribed := func(c *client, filter string) bool {
+		return c.subscribe(filter, 0) < packets.ErrUnspecifiedError.Code
+	}
+	for name, o := range map[string]Options{
+		"of a session":  {FilterBytes: 4000},
+		"in all":        {Branches: 400},
+		"subscriptions": {Subscribed: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, o)
+			c := r.v5("c")
+			n := 0
+			for n < 100 && subscribed(c, deep(n)) {
+				n++
+			}
+			if n < 3 || n > 4 {
+				t.Errorf("%d filters of 100 levels", n)
+			}
+			if ok, want := subscribed(r.v5("other"), "x/y"), name == "of a session"; ok != want {
+				t.Errorf("another session: subscribed %v", ok)
+			}
+			c.drop()
+			if !subscribed(r.v5("third"), deep(0)) {
+				t.Error("there is no room after the first has gone")
+			}
+		})
+	}
 }

@@ -88,9 +88,11 @@ type Options struct {
 	RetainedBytes int // 16 MiB
 
 	Subscriptions int           // per session; 10 000
-	FilterBytes   int           // of all filters of a session; 1 MiB
+	FilterBytes   int           // of all filters of a session, each level counted as eight bytes more; 1 MiB
 	Levels        int           // of a filter and of a retained topic; 128
 	Offline       int           // sessions without connection; beyond that the one that is away for longest ends; 100 000
+	Subscribed    int           // subscriptions of all sessions; 1 000 000
+	Branches      int           // different levels in all filters, as memory goes by them; 1 000 000
 	Session311    time.Duration // how long MQTT 3.1.1 sessions live without connection; 7 days
 }
 
@@ -121,6 +123,8 @@ func (o Options) withDefaults() Options {
 	orElse(&o.FilterBytes, 1<<20)
 	orElse(&o.Levels, 128)
 	orElse(&o.Offline, 100_000)
+	orElse(&o.Subscribed, 1_000_000)
+	orElse(&o.Branches, 1_000_000)
 	orElse(&o.Session311, 7*24*time.Hour)
 	return o
 }

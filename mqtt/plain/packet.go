@@ -59,10 +59,15 @@ func (s *Session) disconnect(pk *packets.Packet) error {
 
 // puback finishes a QoS 1 delivery [4.3.2]. Whatever its reason is, the message is not sent again [MQTT-4.8.2-6].
 func (s *Session) puback(pk *packets.Packet) error {
-	return s.acknowledged(pk.PacketID, func(e *entry) {
-		if e != nil && e.qos == 1 {
+	return s.acknowledged(pk.PacketID, func(e *entry) error {
+		switch {
+		case e == nil:
+		case e.qos != 1:
+			return packets.ErrProtocolViolation
+		default:
 			s.st.finish(e)
 		}
+		return nil
 	})
 }
 
@@ -70,16 +75,16 @@ func (s *Session) puback(pk *packets.Packet) error {
 // so that the client can forget it [3.6.2.1].
 func (s *Session) pubrec(pk *packets.Packet) error {
 	failed := s.version >= 5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code
-	return s.acknowledged(pk.PacketID, func(e *entry) {
+	return s.acknowledged(pk.PacketID, func(e *entry) error {
 		rel := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1}, PacketID: pk.PacketID}
 		switch {
 		case e != nil && e.qos == 1:
-			return // a PUBLISH of QoS 1 waits for PUBACK
+			return packets.ErrProtocolViolation
 		case e != nil && failed: // [MQTT-4.3.3-4]
 			s.st.finish(e)
-			return
+			return nil
 		case e == nil && failed:
-			return
+			return nil
 		case e == nil:
 			if s.version >= 5 {
 				rel.ReasonCode = packets.ErrPacketIdentifierNotFound.Code
@@ -88,20 +93,28 @@ func (s *Session) pubrec(pk *packets.Packet) error {
 			s.st.release(e)
 		}
 		s.send(rel)
+		return nil
 	})
 }
 
-// pubcomp finishes a QoS 2 delivery. Before PUBREL it means nothing.
+// pubcomp finishes a QoS 2 delivery.
 func (s *Session) pubcomp(pk *packets.Packet) error {
-	return s.acknowledged(pk.PacketID, func(e *entry) {
-		if e != nil && e.released {
+	return s.acknowledged(pk.PacketID, func(e *entry) error {
+		switch {
+		case e == nil:
+		case !e.released: // QoS 1, or PUBREL is not out
+			return packets.ErrProtocolViolation
+		default:
 			s.st.finish(e)
 		}
+		return nil
 	})
 }
 
-// acknowledged calls f with what is in flight under a packet id, nil if there is nothing, and sends what may follow.
-func (s *Session) acknowledged(id uint16, f func(e *entry)) error {
+// acknowledged calls f with what is in flight under a packet id, nil if there is nothing, and sends what may follow. An
+// acknowledgement of nothing may be a late one. One that does not belong to what is in flight is a protocol error (1.2,
+// inconsistent with the state): unanswered, the message would hold its place in the window for ever.
+func (s *Session) acknowledged(id uint16, f func(e *entry) error) error {
 	more, stuck, err := s.advance(id, f)
 	if more {
 		s.Resume()
@@ -113,14 +126,16 @@ func (s *Session) acknowledged(id uint16, f func(e *entry)) error {
 	return err
 }
 
-func (s *Session) advance(id uint16, f func(e *entry)) (more bool, stuck []*group, err error) {
+func (s *Session) advance(id uint16, f func(e *entry) error) (more bool, stuck []*group, err error) {
 	st := s.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.conn != s {
 		return false, nil, packets.ErrSessionTakenOver
 	}
-	f(st.out.entries[id])
+	if err := f(st.out.entries[id]); err != nil {
+		return false, nil, err
+	}
 	return st.flushSome(), st.stuckGroups(), nil
 }
 

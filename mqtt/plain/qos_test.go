@@ -86,27 +86,54 @@ func TestQoS2Outbound(t *testing.T) { // [4.3.3]
 	})
 }
 
-// Acknowledgements of nothing, and of the wrong kind, change nothing.
-func TestStrayAcknowledgements(t *testing.T) {
+func TestAcknowledgementsOfNothingChangeNothing(t *testing.T) {
 	both(t, func(t *testing.T, r *rig, fresh, _ func(string) *client) {
 		c := fresh("c")
 		for _, kind := range []byte{packets.Puback, packets.Pubcomp} {
 			c.do(ack(kind, 1))
 			c.do(ack(kind, 65535))
 		}
+		c.nothing()
+	})
+}
+
+// The message stays, and is sent again to whoever comes back.
+func TestAcknowledgementsOfTheWrongKindEndTheConnection(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		qos  byte
+		kind byte
+	}{
+		{"PUBREC of QoS 1", 1, packets.Pubrec},
+		{"PUBCOMP of QoS 1", 1, packets.Pubcomp},
+		{"PUBACK of QoS 2", 2, packets.Puback},
+		{"PUBCOMP before PUBREC", 2, packets.Pubcomp},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			both(t, func(_ *testing.T, r *rig, _, resume func(string) *client) {
+				wrong := resume("c")
+				wrong.subscribe("t", 2)
+				r.Publish(Message{Topic: "t", QoS: c.qos})
+				id := wrong.expect(packets.Publish).PacketID
+				wrong.fails(ack(c.kind, id), packets.ErrProtocolViolation)
+				again := resume("c").expect(packets.Publish)
+				if again.PacketID != id || !again.FixedHeader.Dup {
+					t.Errorf("sent again: id %d, dup %v", again.PacketID, again.FixedHeader.Dup)
+				}
+			})
+		})
+	}
+}
+
+func TestPubackAfterPubrecEndsTheConnection(t *testing.T) {
+	both(t, func(_ *testing.T, r *rig, fresh, _ func(string) *client) {
+		c := fresh("c")
 		c.subscribe("t", 2)
 		r.Publish(Message{Topic: "t", QoS: 2})
-		two := c.expect(packets.Publish).PacketID
-		r.Publish(Message{Topic: "t", QoS: 1})
-		one := c.expect(packets.Publish).PacketID
-		c.do(ack(packets.Puback, two))
-		c.do(ack(packets.Pubcomp, two)) // before PUBREC
-		c.do(ack(packets.Pubcomp, one))
-		c.do(ack(packets.Pubrec, one))
-		c.nothing()
-		if n := r.Hub.inflight.Load(); n != 2 {
-			t.Errorf("%d in flight", n)
-		}
+		id := c.expect(packets.Publish).PacketID
+		c.do(ack(packets.Pubrec, id))
+		c.expect(packets.Pubrel)
+		c.fails(ack(packets.Puback, id), packets.ErrProtocolViolation)
 	})
 }
 
@@ -267,7 +294,7 @@ func TestReceiveMaximumOfTheClient(t *testing.T) { // [MQTT-3.3.4-9]
 	c.nothing()
 	c.do(ack(packets.Pubcomp, two.PacketID))
 	c.want("t=2 q1")
-	c.do(ack(packets.Pubrec, one.PacketID)) // wrong
+	c.fails(ack(packets.Pubrec, one.PacketID), packets.ErrProtocolViolation)
 	c.nothing()
 	c.drop()
 	hello.ReceiveMaximum = 1

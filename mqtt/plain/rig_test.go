@@ -323,7 +323,7 @@ func (r *rig) empty() {
 	r.t.Helper()
 	for name, n := range map[string]int64{
 		"inflight": r.Hub.inflight.Load(), "queued": r.queued.Load(), "queued bytes": r.queuedBytes.Load(),
-		"subscriptions": r.subscriptions.Load(), "watched": r.watched.Load(),
+		"subscriptions": r.subscriptions.Load(), "watched": r.watched.Load(), "branches": r.trie.branches.Load(),
 		"sessions": int64(len(r.registry.states)), "away": int64(r.registry.away.Len()),
 		"appointments": int64(len(r.timetable.appointments)),
 	} {

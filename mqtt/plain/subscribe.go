@@ -198,8 +198,7 @@ func (s *Session) joinGroup(sub *subscription, g *group) packets.Code {
 
 // enter books a subscription within the limits. It asks for st.mu.
 func (st *state) enter(sub *subscription) bool {
-	o := &st.h.o
-	if len(st.subs) >= o.Subscriptions || st.filterBytes+len(sub.filter) > o.FilterBytes {
+	if st.full(sub) {
 		st.h.metrics.refused.subscriptions.Inc()
 		return false
 	}
@@ -207,10 +206,22 @@ func (st *state) enter(sub *subscription) bool {
 		st.subs = map[string]*subscription{}
 	}
 	st.subs[sub.filter] = sub
-	st.filterBytes += len(sub.filter)
+	st.filterBytes += filterWeight(sub.filter)
 	st.h.booked(sub, 1)
 	return true
 }
+
+// full says whether there is no room for sub, in the session or among those of all. Subscriptions that are entered just
+// now may make it a little more.
+func (st *state) full(sub *subscription) bool {
+	o := &st.h.o
+	return len(st.subs) >= o.Subscriptions || st.filterBytes+filterWeight(sub.filter) > o.FilterBytes ||
+		st.h.subscriptions.Load() >= int64(o.Subscribed) ||
+		st.h.trie.branches.Load()+int64(levels(sub.inner)) > int64(o.Branches)
+}
+
+// filterWeight stands for what a filter takes: +/+/+ is short, and a node for each level.
+func filterWeight(filter string) int { return len(filter) + 8*levels(filter) }
 
 // booked counts a subscription, or one less.
 func (h *Hub) booked(sub *subscription, sign int64) {
@@ -270,7 +281,7 @@ func (s *Session) unsubscribeFrom(filter string) packets.Code {
 		return packets.CodeNoSubscriptionExisted
 	}
 	delete(st.subs, filter)
-	st.filterBytes -= len(filter)
+	st.filterBytes -= filterWeight(filter)
 	if sub.group == nil {
 		s.h.trie.remove(sub) // before another of the same filter can come
 	} else {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A subscription of a session. Its options are guarded by the trie's lock, or by the group's if it is shared.
@@ -29,6 +30,8 @@ type options struct {
 
 // trie finds subscriptions by topic. Its depth is bounded by Options.Levels.
 type trie struct {
+	branches atomic.Int64 // nodes below the root
+
 	mu   sync.RWMutex
 	root node
 }
@@ -54,6 +57,7 @@ func (t *trie) find(filter string) *node {
 			}
 			child = &node{}
 			n.children[strings.Clone(level)] = child
+			t.branches.Add(1)
 		}
 		n = child
 	}
@@ -65,24 +69,27 @@ func (t *trie) change(filter string, f func(n *node)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(t.find(filter))
-	t.root.prune(filter)
+	t.branches.Add(-t.root.prune(filter))
 }
 
-func (n *node) prune(rest string) {
+// prune says how many nodes it has cut.
+func (n *node) prune(rest string) (cut int64) {
 	level, rest, more := strings.Cut(rest, "/")
 	child := n.children[level]
 	if child == nil {
-		return
+		return 0
 	}
 	if more {
-		child.prune(rest)
+		cut = child.prune(rest)
 	}
 	if child.empty() {
+		cut++
 		delete(n.children, level)
 		if len(n.children) == 0 {
 			n.children = nil // maps do not shrink
 		}
 	}
+	return cut
 }
 
 // add puts a subscription in; with the options it has then.

@@ -49,6 +49,17 @@ var qosCases = []entry{
 		c.write(ackOf(pubrelType, 500))
 		c.ackHas(pubcompType, 500, 0x92, 0)
 	}},
+	{name: "qos/an acknowledgement of another kind", v3: "4.3.2-1 4.3.3-1 4.8.0-1", v5: "4.3.2 4.3.3 4.13.1-1", run: func(t *T) {
+		for _, wrong := range []struct{ qos, ack byte }{{1, pubrecType}, {1, pubcompType}, {2, pubackType}, {2, pubcompType}} {
+			c := t.another()
+			topic := t.topic(fmt.Sprint(wrong))
+			c.sub(topic, wrong.qos)
+			t.another().pub(topic, "x", wrong.qos)
+			p := c.expect(topic, "x", wrong.qos)
+			c.try(ackOf(wrong.ack, p.id))
+			c.dies(0x82)
+		}
+	}},
 	{name: "qos2/unknown identifiers are told in PUBCOMP and PUBREL", v5: "3.7.2.1 3.6.2.1", option: "0x92 tells the client that something was lost", run: func(t *T) {
 		c := t.client()
 		c.write(ackOf(pubrelType, 500))
