@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,22 @@ func expect(ctx context.Context, c client, messages ...message) error {
 		}
 	}
 	return nil
+}
+
+// expectBeside is expect for a client that has come back: before what it missed it may be sent again what it had not yet
+// acknowledged when it went.
+func expectBeside(ctx context.Context, c client, seen []message, messages ...message) error {
+	for {
+		got, err := c.next(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("message 1 of %d: %w", len(messages), err)
+		case got == messages[0]:
+			return expect(ctx, c, messages[1:]...)
+		case !slices.Contains(seen, got):
+			return fmt.Errorf("message 1 of %d: got %v, want %v", len(messages), got, messages[0])
+		}
+	}
 }
 
 // first is the first error of some steps; each is taken only when those before it went well.

@@ -320,6 +320,7 @@ func resume(qos byte) func(context.Context, *bench) error {
 		if err != nil {
 			return err
 		}
+		var seen []message
 		for i, leave := range []func(client) error{
 			func(c client) error { return c.disconnect(ctx) },
 			func(c client) error { return c.kill(ctx) },
@@ -330,13 +331,14 @@ func resume(qos byte) func(context.Context, *bench) error {
 				func() error { return leave(reader) },
 				func() error { return writer.publish(ctx, missed...) },
 				func() error { reader, err = b.returning(ctx, as, true); return err },
-				func() error { return expect(ctx, reader, missed...) },
+				func() error { return expectBeside(ctx, reader, seen, missed...) },
 				func() error { return writer.publish(ctx, live) },
 				func() error { return expect(ctx, reader, live) },
 			)
 			if err != nil {
 				return err
 			}
+			seen = append(missed, live)
 		}
 		return nil
 	}
