@@ -165,7 +165,9 @@ func (r *rig) gateway(ctx context.Context) (*target, error) {
 	if t.redis, err = testkit.StartRedis(); err != nil {
 		return nil, err
 	}
-	args := append([]string{"--id", "edge", "--mqtt", t.addr, "--http", t.web, "--log-level", "warn"}, r.gatewayArgs...)
+	args := append([]string{"--id", "edge", "--mqtt", t.addr, "--http", t.web, "--log-level", "warn",
+		"--flap-limit", "0", // a device that flaps is to go on: held off it would cost nothing
+	}, r.gatewayArgs...)
 	t.again = func() (*process, error) {
 		return start(r.home, "gateway", filepath.Join(r.bin, "gateway"), args, r.env(t.redis))
 	}
