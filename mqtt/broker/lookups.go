@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,7 +52,11 @@ func (c *credentials) load(ctx context.Context, ids []fleet.DeviceID) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	c.metrics.lookups.Inc()
-	answer, err := c.source.Credentials(ctx, ids)
+	answer, err := c.fetch(ctx, ids)
+	if errors.Is(err, errPanic) {
+		c.abandon(ids, err)
+		return
+	}
 	if err != nil {
 		c.failed(err)
 		return
@@ -63,6 +68,33 @@ func (c *credentials) load(ctx context.Context, ids []fleet.DeviceID) {
 	for _, id := range c.settle(ids, found) {
 		c.changed(id, found[id])
 	}
+}
+
+var errPanic = errors.New("panic while credentials were looked up")
+
+// abandon tells those who wait for ids that there is no answer. It says nothing about the source: others go on asking.
+func (c *credentials) abandon(ids []fleet.DeviceID, err error) {
+	c.metrics.lookupFailures.Inc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trying = false
+	for _, id := range ids {
+		l := c.loading[id]
+		delete(c.loading, id)
+		l.err = err
+		close(l.done)
+	}
+}
+
+// fetch asks the source, and survives a panic in it: a client that causes one harms itself alone.
+func (c *credentials) fetch(ctx context.Context, ids []fleet.DeviceID) (answer []fleet.Credential, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.metrics.panics.Inc()
+			err = fmt.Errorf("%w: %v", errPanic, p)
+		}
+	}()
+	return c.source.Credentials(ctx, ids)
 }
 
 // settle gives those that wait what was found, and lists the ids of which something else was cached.
