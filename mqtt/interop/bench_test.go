@@ -21,7 +21,7 @@ type bench struct {
 	clients []client
 }
 
-// cell names the bench in the list of what is pending.
+// cell names the bench.
 func (b *bench) cell() string {
 	return b.variant.String() + "/" + b.role + "/" + strings.ReplaceAll(b.scenario, " ", "-")
 }

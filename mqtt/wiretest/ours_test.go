@@ -1,13 +1,11 @@
 package wiretest_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,12 +25,11 @@ const (
 	atATime  = 200
 )
 
-// TestOurBroker runs the whole catalogue against our broker. testdata/pending.txt lists the cases that are known to fail,
-// one name a line: it may only shrink, for a case that is listed and passes fails the test.
+// TestOurBroker runs the whole catalogue against our broker.
 func TestOurBroker(t *testing.T) {
 	t.Parallel()
 	target := wiretest.Target{Address: startBroker(t), Patience: patience, Parallel: atATime}
-	check(t, target, wiretest.Catalogue(), "testdata/pending.txt")
+	check(t, target, wiretest.Catalogue())
 }
 
 // TestOurEndpoints runs the cases for endpoints, which our broker gives a narrower service.
@@ -44,46 +41,18 @@ func TestOurEndpoints(t *testing.T) {
 		id = fmt.Sprint("device-", n.Add(1))
 		return id, id
 	}
-	check(t, target, wiretest.Endpoints(), "testdata/pending-endpoints.txt")
+	check(t, target, wiretest.Endpoints())
 }
 
-// check runs cases and compares what failed with what is known to. WIRE_UPDATE=1 writes that down anew; WIRE_RUN is an
-// expression for the cases that are wanted.
-func check(t *testing.T, target wiretest.Target, cases []wiretest.Case, file string) {
+// check wants every case to hold. WIRE_RUN is an expression for those that are wanted.
+func check(t *testing.T, target wiretest.Target, cases []wiretest.Case) {
 	t.Helper()
 	cases = wiretest.Select(cases, regexp.MustCompile(os.Getenv("WIRE_RUN")))
-	pending := read(t, file)
-	var failed []string
 	for _, r := range wiretest.Run(t.Context(), target, cases) {
-		known := slices.Contains(pending, r.Name) || slices.Contains(pending, "~ "+r.Name)
-		switch {
-		case r.Err != nil:
-			failed = append(failed, r.Name)
-			if !known {
-				t.Errorf("%s (%s): %v", r.Name, strings.Join(r.Clauses, " "), r.Err)
-			}
-		case known && !slices.Contains(pending, "~ "+r.Name):
-			t.Errorf("%s passes: take it out of %s", r.Name, file)
+		if r.Err != nil {
+			t.Errorf("%s (%s): %v", r.Name, strings.Join(r.Clauses, " "), r.Err)
 		}
 	}
-	if os.Getenv("WIRE_UPDATE") != "" {
-		if err := os.WriteFile(file, []byte(strings.Join(append(failed, ""), "\n")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func read(t *testing.T, file string) (lines []string) {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		lines = append(lines, s.Text())
-	}
-	return lines
 }
 
 // startBroker runs our broker in memory until the end of the test, and returns its address. Clients without credentials
