@@ -39,6 +39,8 @@ func (d Device) withDefaults() Device {
 	}
 	if len(d.Route) == 0 || bytes.Equal(d.Route, []byte("null")) {
 		d.Route = emptyRoute
+	} else {
+		d.Route = plainRoute(d.Route)
 	}
 	if d.Tags == nil {
 		d.Tags = map[string]string{}
