@@ -24,6 +24,7 @@ const (
 	maxImport       = 1_000_000
 	maxImportLine   = 64 << 10 // bytes
 	maxImportErrors = 100
+	maxHeaderErrors = 20 // each names all columns that there are
 	importBatch     = 500
 )
 

@@ -110,6 +110,8 @@ func (c *csvRows) readHeader() error {
 	names := slices.Clone(cells)
 	for i, name := range names {
 		names[i] = strings.TrimSpace(name)
+	}
+	for i := 0; i < len(names) && len(wrong.Fields) < maxHeaderErrors; i++ {
 		switch {
 		case !slices.Contains(columns, names[i]):
 			wrong.addRow(&RowError{1, names[i], "is not a column: there are " + strings.Join(columns, ", ")})

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"meterline/fleet"
 )
@@ -133,7 +132,7 @@ func TestImportPassesOnWhatTheReaderAndTheRegistrySay(t *testing.T) {
 	}
 }
 
-// TestImportOfAHundredThousand holds the importer itself, without a database, to seconds and a bounded memory.
+// TestImportOfAHundredThousand holds the importer itself, without a database, to a bounded memory.
 func TestImportOfAHundredThousand(t *testing.T) {
 	const n = 100_000
 	r, w := io.Pipe()
@@ -146,13 +145,9 @@ func TestImportOfAHundredThousand(t *testing.T) {
 	}()
 	registry := &counting{}
 	s := fleet.NewService(fleet.Options{Registry: registry, Pepper: pepper})
-	began := time.Now()
 	got, err := s.Import(t.Context(), tenant, fleet.CSV, r)
 	if err != nil || got.Created != n+1 || got.WithoutCredentials != 1 {
 		t.Fatalf("got %+v, %v", got, err)
-	}
-	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("took %v", took)
 	}
 	if registry.heap > 64<<20 {
 		t.Errorf("the heap grew to %d MiB", registry.heap>>20)
