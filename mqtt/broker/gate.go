@@ -86,7 +86,7 @@ func newGate(most, each int, m *metrics) *gate {
 func (g *gate) enter(c net.Conn, address netip.Prefix) *place {
 	p := &place{conn: c, since: g.now()}
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if g.closed {
 		reset(c)
 		return nil
@@ -104,7 +104,7 @@ func (g *gate) enter(c net.Conn, address netip.Prefix) *place {
 // move tells the address of a connection that came through a proxy. It is false when there is no place for it there.
 func (g *gate) move(p *place, address netip.Prefix) bool {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if p.crowd == nil || p.evicted.Load() {
 		return false
 	}
@@ -112,6 +112,12 @@ func (g *gate) move(p *place, address netip.Prefix) bool {
 	g.join(p, address)
 	g.makeRoom(p)
 	return !p.evicted.Load()
+}
+
+// unlock shows how many places are taken once the rules have been applied.
+func (g *gate) unlock() {
+	g.metrics.unadmitted.Set(float64(g.places))
+	g.mu.Unlock()
 }
 
 // makeRoom closes what the newcomer makes too many.
@@ -151,7 +157,7 @@ func (g *gate) shed(newcomer *place) {
 // relieve closes one connection because the process has no file descriptors left.
 func (g *gate) relieve() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if g.places > 0 {
 		g.shed(nil)
 	}
@@ -167,14 +173,14 @@ func (g *gate) evict(p *place, reason string) {
 // admitted takes the place back; the connection goes on.
 func (g *gate) admitted(p *place) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	g.leave(p)
 }
 
 // ended is told once of each connection that is over; p is nil for one that was admitted.
 func (g *gate) ended(p *place) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if p != nil {
 		g.leave(p)
 	}
@@ -189,7 +195,7 @@ func (g *gate) opened(n int) {
 // close closes all that have not been admitted, and whoever comes from now on.
 func (g *gate) close() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	g.closed = true
 	for len(g.biggest) > 0 {
 		p := g.biggest[0].first
@@ -215,7 +221,6 @@ func (g *gate) join(p *place, address netip.Prefix) {
 	c.last = p
 	c.size++
 	g.places++
-	g.metrics.unadmitted.Inc()
 	heap.Fix(&g.biggest, c.index)
 }
 
@@ -237,7 +242,6 @@ func (g *gate) leave(p *place) {
 	p.crowd, p.previous, p.next = nil, nil, nil
 	c.size--
 	g.places--
-	g.metrics.unadmitted.Dec()
 	if c.size == 0 {
 		heap.Remove(&g.biggest, c.index)
 		delete(g.crowds, c.address)
