@@ -66,6 +66,7 @@ func (v *services) packet(s *session, pk packets.Packet) {
 		s.link.stop(packets.ErrImplementationSpecificError)
 	case pk.FixedHeader.Type == packets.Disconnect:
 		s.left = true
+		s.plain.End(true) // first: whoever sees the connection close may rely on the session being without one
 		s.link.stop(packets.CodeDisconnect)
 	}
 }
