@@ -194,7 +194,7 @@ func (r *fuzzRun) finish() {
 // judge compares what was sent, answered and stored.
 func (r *fuzzRun) judge(log []command.Uplink) {
 	r.t.Helper()
-	var may []command.Uplink
+	may := r.world.recently()
 	admitted := map[string]bool{"d9": true}
 	may = append(may, command.Uplink{Endpoint: "d9", Kind: command.UplinkResult, Payload: []byte("good")})
 	for _, c := range r.past {
@@ -204,6 +204,7 @@ func (r *fuzzRun) judge(log []command.Uplink) {
 		}
 		admitted[endpoint] = true
 		may = append(may, sent...)
+		r.world.sent[r.world.runs%fuzzMemory] = append(r.world.sent[r.world.runs%fuzzMemory], sent...)
 		for _, u := range acked {
 			if !slices.ContainsFunc(log, same(u)) {
 				r.t.Errorf("%s was acknowledged %s %.80q, which is not in the log", u.Endpoint, u.Kind, u.Payload)

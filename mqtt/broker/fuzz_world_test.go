@@ -25,6 +25,7 @@ const (
 	fuzzLook     = 500             // executions between two looks at goroutines, connections and memory
 	fuzzRenew    = 20_000          // executions of one broker
 	fuzzHeap     = 256 << 20
+	fuzzMemory   = 64 // executions whose uplinks may still come
 )
 
 // drain empties the log and returns what it held.
@@ -60,7 +61,10 @@ type fuzzWorld struct {
 	goroutines int
 	runs       int
 	before     [][]byte // the last inputs
-	panicked   atomic.Pointer[string]
+	// Uplinks of the last executions. What a connection sent that was ended by the broker may still be stored when the
+	// client has long seen the end.
+	sent     [fuzzMemory][]command.Uplink
+	panicked atomic.Pointer[string]
 }
 
 // tokensWithoutPanic are the rig's, but for the one that panics.
@@ -83,6 +87,7 @@ func (w *fuzzWorld) begin(t *testing.T, input []byte) {
 		}
 	})
 	w.holder.TB = t
+	w.sent[(w.runs+1)%fuzzMemory] = nil
 	if w.runs++; w.rig != nil && w.runs%fuzzRenew != 0 {
 		return
 	}
@@ -98,6 +103,9 @@ func (w *fuzzWorld) begin(t *testing.T, input []byte) {
 	w.rig.log.drain()
 	w.goroutines = runtime.NumGoroutine()
 }
+
+// recently is what the last executions sent.
+func (w *fuzzWorld) recently() []command.Uplink { return slices.Concat(w.sent[:]...) }
 
 func (w *fuzzWorld) end() {
 	if w.rig == nil {
