@@ -14,25 +14,32 @@ type judge struct {
 	tx         *Tx
 	runTimeout time.Duration // of silence after an operation was heard of
 	nameless   bool          // a dead letter was made whose tenant is known only when its sender is looked up
+	room       letterRoom
+	panicked   map[int]string // facts that panicked, by their place, and what they said
 
 	uplink  Position // the last uplink that left a dead letter,
 	letters int      // how many it left,
 	bytes   int      // and what they hold
 }
 
-// take judges one fact. A fact that panics the judge is buried alone.
-func (j *judge) take(f fact) {
+// take judges one fact. One that panics leaves the transaction in doubt: it must be rolled back, and judged again with that
+// fact buried.
+func (j *judge) take(place int, f fact) {
 	if f.Corrupt {
 		j.bury(f)
 		return
 	}
-	letters, events, readings := len(j.tx.DeadLetters), len(j.tx.Events), len(j.tx.Readings)
 	defer func() {
 		if r := recover(); r != nil {
-			j.tx.DeadLetters, j.tx.Events, j.tx.Readings = j.tx.DeadLetters[:letters], j.tx.Events[:events], j.tx.Readings[:readings]
-			j.bury(f.buried(CausePanic, fmt.Sprint(r)))
+			if j.panicked == nil {
+				j.panicked = map[int]string{}
+			}
+			j.panicked[place] = fmt.Sprint(r)
 		}
 	}()
+	if f.again != nil && !j.readmit(f) {
+		return
+	}
 	switch {
 	case f.result != nil:
 		j.result(f)
@@ -250,8 +257,8 @@ func (j *judge) bury(f fact) {
 func (j *judge) letter(f fact, b meterread.Bad) {
 	place := b.Index
 	l := DeadLetter{
-		Source: LetterUplink, Cause: b.Code, Detail: b.Detail, EndpointID: f.Endpoint, Kind: f.Kind,
-		Payload: f.part(b), CreatedAt: j.tx.Now, Status: LetterOpen,
+		Source: LetterUplink, Cause: b.Code, Detail: b.Detail, EndpointID: f.Endpoint, Kind: f.Kind, Epoch: f.Epoch, Gateway: f.Gateway,
+		Payload: f.part(b), ReceivedAt: f.at(), CreatedAt: j.tx.Now, Status: LetterOpen, Attempt: 1,
 	}
 	if d, ok := j.tx.Devices[f.Endpoint]; ok {
 		l.Tenant = d.Tenant
@@ -259,15 +266,21 @@ func (j *judge) letter(f fact, b meterread.Bad) {
 	if r := f.result; r != nil {
 		l.CommandID, l.DeviceID = r.CommandID, r.DeviceID
 		place += (r.Index + 1) * 100_000
-		if o := j.tx.Operations[f.keys[0]]; o != nil {
+		if o := j.tx.Operations[f.keys[0]]; o != nil && o.SpokenForBy(f.Endpoint) {
 			l.Tenant = o.Tenant
 		}
 	}
-	if !j.fits(f, &l) {
+	if a := f.again; a != nil {
+		l.Tenant, l.ParentID, l.Attempt = a.Tenant, a.ID, a.Attempt+1
+	}
+	if !j.fits(f, &l) || !j.hasRoom(f, l) {
 		return
 	}
 	j.nameless = j.nameless || l.Tenant == ""
 	l.Key = f.key("uplink/"+l.Cause, place)
+	if f.again != nil { // what fails again is another letter, however often that was the case before
+		l.Key += "/" + f.again.ID
+	}
 	j.tx.DeadLetters = append(j.tx.DeadLetters, l)
 }
 
@@ -275,7 +288,6 @@ func (j *judge) letter(f fact, b meterread.Bad) {
 const (
 	lettersMost     = 100
 	letterBytesMost = 1 << 20
-	CauseTooMany    = "TOO_MANY_BAD_PARTS" // the last letter of such an uplink, which holds it all
 )
 
 // fits counts the letters of an uplink. The first beyond the bound stands for all that follow.
