@@ -84,7 +84,7 @@ func (j *judge) result(f fact) {
 	r := f.result
 	o := j.tx.Operations[f.keys[0]]
 	if o == nil {
-		j.letter(f, meterread.Bad{Index: r.Index, Code: CauseUnknownCommand, Detail: "no such operation", Raw: r.Raw})
+		j.letter(f, f.keys[0], meterread.Bad{Index: r.Index, Code: CauseUnknownCommand, Detail: "no such operation", Raw: r.Raw})
 		return
 	}
 	if !o.SpokenForBy(f.Endpoint) {
@@ -179,7 +179,7 @@ func (j *judge) ack(f fact) {
 		o := j.tx.Operations[k]
 		switch {
 		case o == nil:
-			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownCommand, Detail: "no such operation: " + string(k.DeviceID), Raw: f.Payload})
+			j.letter(f, k, meterread.Bad{Index: i, Code: CauseUnknownCommand, Detail: "no such operation: " + string(k.DeviceID), Raw: f.Payload})
 		case !o.SpokenForBy(f.Endpoint):
 			j.security(f, o.Tenant, o.DeviceID, "an ack for a device that the sender does not speak for")
 		case o.Over(f.at()):
@@ -200,7 +200,7 @@ func (j *judge) readings(f fact) {
 			raw, _ := json.Marshal(map[string]any{ // as it was, in other words
 				"device_id": r.DeviceID, "item": r.Item, "value": r.Value, "unit": r.Unit, "read_at": r.ReadAt, "quality": r.Quality,
 			})
-			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownDevice, Detail: "no such device: " + string(r.DeviceID), Raw: raw})
+			j.letter(f, Key{DeviceID: r.DeviceID}, meterread.Bad{Index: i, Code: CauseUnknownDevice, Detail: "no such device: " + string(r.DeviceID), Raw: raw})
 		case d.EndpointID != f.Endpoint:
 			j.security(f, d.Tenant, d.ID, "a reading for a device that the sender does not speak for")
 		default:
@@ -215,7 +215,7 @@ func (j *judge) event(f fact) {
 	d, known := j.tx.Devices[DeviceID(about)]
 	switch {
 	case !known:
-		j.letter(f, meterread.Bad{Index: -1, Code: CauseUnknownDevice, Detail: "no such device: " + about, Raw: f.Payload})
+		j.letter(f, Key{DeviceID: DeviceID(about)}, meterread.Bad{Index: -1, Code: CauseUnknownDevice, Detail: "no such device: " + about, Raw: f.Payload})
 		return
 	case d.EndpointID != f.Endpoint:
 		j.security(f, d.Tenant, d.ID, "an event for a device that the sender does not speak for")
@@ -249,24 +249,29 @@ func (j *judge) security(f fact, t fleet.Tenant, d DeviceID, what string) {
 
 // bury makes dead letters of what could not be understood.
 func (j *judge) bury(f fact) {
+	var about Key
+	if f.result != nil {
+		about = f.keys[0]
+	}
 	for _, b := range f.bad {
-		j.letter(f, b)
+		j.letter(f, about, b)
 	}
 }
 
-func (j *judge) letter(f fact, b meterread.Bad) {
+// letter makes a dead letter of a part of a fact; about is the device, and the command, that the part names.
+func (j *judge) letter(f fact, about Key, b meterread.Bad) {
 	place := b.Index
 	l := DeadLetter{
 		Source: LetterUplink, Cause: b.Code, Detail: b.Detail, EndpointID: f.Endpoint, Kind: f.Kind, Epoch: f.Epoch, Gateway: f.Gateway,
 		Payload: f.part(b), ReceivedAt: f.at(), CreatedAt: j.tx.Now, Status: LetterOpen, Attempt: 1,
+		CommandID: about.CommandID, DeviceID: about.DeviceID,
 	}
 	if d, ok := j.tx.Devices[f.Endpoint]; ok {
 		l.Tenant = d.Tenant
 	}
 	if r := f.result; r != nil {
-		l.CommandID, l.DeviceID = r.CommandID, r.DeviceID
 		place += (r.Index + 1) * 100_000
-		if o := j.tx.Operations[f.keys[0]]; o != nil && o.SpokenForBy(f.Endpoint) {
+		if o := j.tx.Operations[about]; o != nil && o.SpokenForBy(f.Endpoint) {
 			l.Tenant = o.Tenant
 		}
 	}

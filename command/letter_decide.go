@@ -120,7 +120,22 @@ func (s *Service) Replay(ctx context.Context, by Actor, id string) (DeadLetter, 
 		return DeadLetter{}, err
 	}
 	s.tellReplays(ctx)
-	return s.opt.Book.DeadLetter(ctx, by.Tenant, id)
+	return s.handled(ctx, by, id)
+}
+
+// handledWithin is how long the answer to a replay waits for its being handled.
+const handledWithin = time.Second
+
+// handled shows a replayed letter as soon as it was handled again, or as it is after a while.
+func (s *Service) handled(ctx context.Context, by Actor, id string) (DeadLetter, error) {
+	began := time.Now()
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
+		l, err := s.opt.Book.DeadLetter(ctx, by.Tenant, id)
+		if err != nil || l.HandledAt != nil || ctx.Err() != nil || time.Since(began) > handledWithin {
+			return l, err
+		}
+		pause(ctx, wait)
+	}
 }
 
 // whyNot is the error of a letter that was open a moment ago and could not be decided.

@@ -68,6 +68,9 @@ func (l DeadLetter) final() string {
 	return "it was only true at its time: it can only be discarded"
 }
 
+// Replayable says whether the letter is one that can be replayed, when it is open.
+func (l DeadLetter) Replayable() bool { return l.final() == "" }
+
 // The sources of dead letters and what becomes of them.
 const (
 	LetterUplink    = "uplink"

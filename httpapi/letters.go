@@ -27,7 +27,8 @@ func (a *API) addLetters() {
 		summary: "Show a dead letter", text: "With the first 256 KiB of its payload.", scopes: look}, a.getLetter)
 	add(a, route{method: http.MethodPost, path: "/v1/dead-letters/{id}/replay", id: "replayDeadLetter", tag: "dead letters",
 		summary: "Handle it again",
-		text: "An uplink as it was, within about a second: `handled_at` says when, `again` whether it is a dead letter again. " +
+		text: "An uplink as it was. The answer waits for that, for a second at most: `handled_at` says when it was, `again` whether " +
+			"it is a dead letter again. " +
 			"A dead operation becomes a new command at once, which needs commands:write too.",
 		scopes: decide, errors: []int{http.StatusConflict, http.StatusUnprocessableEntity}}, a.replay)
 	add(a, route{method: http.MethodPost, path: "/v1/dead-letters/{id}/discard", id: "discardDeadLetter", tag: "dead letters",
@@ -229,7 +230,10 @@ func showLetter(l command.DeadLetter) command.DeadLetter {
 	self := "/v1/dead-letters/"
 	l.Links = map[string]string{"self": self + l.ID}
 	if l.Status == command.LetterOpen {
-		l.Links["replay"], l.Links["discard"] = self+l.ID+"/replay", self+l.ID+"/discard"
+		l.Links["discard"] = self + l.ID + "/discard"
+		if l.Replayable() {
+			l.Links["replay"] = self + l.ID + "/replay"
+		}
 	}
 	if l.ParentID != "" {
 		l.Links["parent"] = self + l.ParentID
