@@ -46,17 +46,7 @@ func (r LetterSelection) filter() (f DeadLetterFilter, limit int, err error) {
 	if r.To != nil {
 		f.To = *r.To
 	}
-	narrow := r.IDs != nil || r.Cause != "" || r.Source != "" || r.EndpointID != "" || r.DeviceID != "" || r.CommandID != "" || r.From != nil || r.To != nil
-	switch {
-	case !narrow && !r.All:
-		bad.Add("", "must say which: by ids, cause, source, endpoint_id, device_id, command_id, from or to, or all")
-	case narrow && r.All:
-		bad.Add("/all", "must not be said with anything else that says which")
-	case r.IDs != nil && len(r.IDs) == 0:
-		bad.Add("/ids", "must name at least one dead letter")
-	case len(r.IDs) > decideMost:
-		bad.Add("/ids", fmt.Sprintf("must not be more than %d", decideMost))
-	}
+	r.checkNarrow(bad)
 	if r.Source != "" && r.Source != LetterUplink && r.Source != LetterOperation {
 		bad.Add("/source", "must be uplink or operation")
 	}
@@ -71,6 +61,22 @@ func (r LetterSelection) filter() (f DeadLetterFilter, limit int, err error) {
 		bad.Add("/limit", fmt.Sprintf("must be 1 to %d", decideMost))
 	}
 	return f, limit, bad.OrNil()
+}
+
+// checkNarrow complains unless either something narrows the selection, or all is said.
+func (r LetterSelection) checkNarrow(bad *Invalid) {
+	named := r.Cause + r.Source + r.EndpointID + r.DeviceID + r.CommandID
+	narrow := r.IDs != nil || named != "" || r.From != nil || r.To != nil
+	switch {
+	case !narrow && !r.All:
+		bad.Add("", "must say which: by ids, cause, source, endpoint_id, device_id, command_id, from or to, or all")
+	case narrow && r.All:
+		bad.Add("/all", "must not be said with anything else that says which")
+	case r.IDs != nil && len(r.IDs) == 0:
+		bad.Add("/ids", "must name at least one dead letter")
+	case len(r.IDs) > decideMost:
+		bad.Add("/ids", fmt.Sprintf("must not be more than %d", decideMost))
+	}
 }
 
 // DeadLetters lists what could not be understood or was given up, newest first.
