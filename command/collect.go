@@ -133,7 +133,7 @@ func (b *batch) add(read LogBatch) (rest LogBatch) {
 // must be to blame: halving finds it, and it is buried as a dead letter so that the others go on.
 func (w *Worker) takeIn(ctx context.Context, b *batch) error {
 	err := w.record(ctx, b.facts, b.positions)
-	if err == nil || ctx.Err() != nil || errors.Is(err, ErrLost) || errors.Is(err, ErrUnavailable) {
+	if err == nil || !toBlame(ctx, err) {
 		return err
 	}
 	w.opt.Logger.Error("the record refuses a batch of uplinks: looking for the one to blame", "error", err, "entries", len(b.facts))
@@ -152,7 +152,7 @@ func (w *Worker) halve(ctx context.Context, facts []fact, why error) error {
 	}
 	for _, half := range [][]fact{facts[:len(facts)/2], facts[len(facts)/2:]} {
 		err := w.record(ctx, half, nil)
-		if err != nil && (ctx.Err() != nil || errors.Is(err, ErrLost) || errors.Is(err, ErrUnavailable)) {
+		if err != nil && !toBlame(ctx, err) {
 			return err
 		}
 		if err != nil {
@@ -176,29 +176,8 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	for _, f := range facts {
 		parts[f.Partition] = struct{}{}
 	}
-	named := false
-	var letters map[string]int
-	judgeAll := func(tx *Tx) error {
-		j := judge{tx: tx, runTimeout: w.opt.RunTimeout}
-		for _, f := range facts {
-			j.take(f)
-		}
-		tx.Positions = positions
-		letters = map[string]int{}
-		for _, l := range tx.DeadLetters {
-			letters[l.Cause]++
-		}
-		if j.nameless && !named {
-			return errNameless
-		}
-		return nil
-	}
-	done, err := w.change(ctx, parts, need, judgeAll)
-	if errors.Is(err, errNameless) { // rare: look up all senders, and judge again
-		named = true
-		need.Devices = append(need.Devices, senders(facts)...)
-		done, err = w.change(ctx, parts, need, judgeAll)
-	}
+	need.Replays = replaysOf(facts)
+	done, letters, err := w.judgeAll(ctx, parts, need, facts, positions)
 	if err != nil {
 		return fmt.Errorf("take uplinks over: %w", err)
 	}
@@ -208,16 +187,74 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	w.hear(facts, done.Now)
 	w.settle(done.Changes)
 	w.opt.Metrics.collected(facts, done)
-	for cause, n := range letters {
-		w.opt.Metrics.Letters.WithLabelValues(cause).Add(float64(n))
+	w.opt.Metrics.buried(letters)
+	if len(positions) > 0 {
+		w.opt.Log.Stored(ctx, positions)
 	}
-	w.opt.Log.Stored(ctx, positions)
 	w.projector.take(done)
 	return nil
 }
 
-// errNameless rolls a transaction back that has to know more senders.
-var errNameless = errors.New("a sender's tenant is not known")
+// judgeAll commits what follows from the facts. It judges again, after a rollback, when that shows that more has to be known
+// of senders (rare: dead letters are), or that a fact panics, which is then buried alone.
+func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need, facts []fact, positions []LogPosition) (Committed, buried, error) {
+	var j judge
+	var left buried
+	named, counted := false, map[DeviceID]struct{}{}
+	decide := func(tx *Tx) error {
+		j = judge{tx: tx, runTimeout: w.opt.RunTimeout, room: letterRoom{most: w.opt.MaxLetters}}
+		for i, f := range facts {
+			j.take(i, f)
+		}
+		tx.Positions = positions
+		left = buried{kept: map[string]int{}, dropped: j.room.dropped, again: j.room.again, replays: len(tx.Replays)}
+		for _, l := range tx.DeadLetters {
+			left.kept[l.Cause]++
+		}
+		for id := range j.room.uncounted {
+			if _, asked := counted[id]; !asked {
+				return errJudgeAgain
+			}
+		}
+		if len(j.panicked) > 0 || j.nameless && !named {
+			return errJudgeAgain
+		}
+		return nil
+	}
+	for range judgeMost {
+		done, err := w.change(ctx, parts, need, decide)
+		if !errors.Is(err, errJudgeAgain) {
+			return done, left, err
+		}
+		for i, said := range j.panicked {
+			w.opt.Logger.Error("an uplink panicked its handler and is put aside", "endpoint_id", facts[i].Endpoint, "kind", facts[i].Kind, "panic", said)
+			facts[i] = facts[i].buried(CausePanic, said)
+		}
+		if !named {
+			named = true
+			need.Devices = append(need.Devices, senders(facts)...)
+		}
+		for id := range j.room.uncounted {
+			counted[id] = struct{}{}
+			need.Letters = append(need.Letters, id)
+		}
+	}
+	return Committed{}, left, fmt.Errorf("%w, after %d times", errJudgeAgain, judgeMost)
+}
+
+// judgeMost is how often a batch is judged. Each time more is known and fewer of its facts panic.
+const judgeMost = 20
+
+// errJudgeAgain rolls a transaction back that has to be judged again.
+var errJudgeAgain = errors.New("to be judged again")
+
+// buried is what a transaction did about dead letters: by cause how many it kept and how many it did not, and which of those
+// that it handled again were bad again.
+type buried struct {
+	kept, dropped map[string]int
+	again         map[string]bool
+	replays       int
+}
 
 func senders(facts []fact) []DeviceID {
 	ids := make([]DeviceID, 0, len(facts))
@@ -280,7 +317,7 @@ func (w *Worker) name(f *fact) {
 // hear brings what is known of endpoints up to date: presence, and the leases of messages that were heard of.
 func (w *Worker) hear(facts []fact, now time.Time) {
 	for _, f := range facts {
-		if f.Corrupt {
+		if f.Corrupt || f.again != nil { // no sign of life
 			continue
 		}
 		switch f.Kind {

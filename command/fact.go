@@ -22,6 +22,8 @@ type fact struct {
 	event    *meterread.Event
 	bad      []meterread.Bad // parts that could not be understood, or the whole
 
+	again *DeadLetter // that is handled again; nil: it came from the log
+
 	keys    []Key      // operations it is about
 	devices []DeviceID // devices that must be known to judge it
 }
@@ -101,7 +103,7 @@ func (f fact) buried(code, detail string) fact {
 	if f.result != nil {
 		bad.Index, bad.Raw = f.result.Index, f.result.Raw
 	}
-	return fact{Uplink: f.Uplink, bad: []meterread.Bad{bad}, devices: []DeviceID{f.Endpoint}}
+	return fact{Uplink: f.Uplink, again: f.again, bad: []meterread.Bad{bad}, devices: []DeviceID{f.Endpoint}}
 }
 
 // part is the smallest message around a bad part that can be handled again as it was.
@@ -131,11 +133,7 @@ func (f fact) key(what string, place int) string {
 	h.Write([]byte(f.Kind))
 	h.Write([]byte{0})
 	h.Write(f.Payload)
-	key := what + "/" + hex.EncodeToString(h.Sum(nil)[:16]) + "/" + strconv.Itoa(place)
-	if f.Epoch == ReplayEpoch {
-		key += "/" + string(f.Position)
-	}
-	return key
+	return what + "/" + hex.EncodeToString(h.Sum(nil)[:16]) + "/" + strconv.Itoa(place)
 }
 
 // at is when the fact became one: when it was appended, by the record's clock.

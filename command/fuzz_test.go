@@ -90,7 +90,10 @@ func fuzzJudge(t *testing.T, tx *Tx, u Uplink) *judge {
 		if u.Kind.Hint() && !u.Corrupt {
 			f.keys = []Key{{testCommand().ID, "m-001"}}
 		}
-		j.take(f)
+		j.take(0, f)
+	}
+	if len(j.panicked) > 0 {
+		t.Errorf("panicked: %v", j.panicked)
 	}
 	return j
 }
@@ -160,7 +163,7 @@ func fuzzTwice(t *testing.T, j *judge, tx *Tx, u Uplink) {
 	j.letters, j.bytes = 0, 0
 	again := *j
 	for _, f := range factsOf(u) {
-		again.take(f)
+		again.take(0, f)
 	}
 	if after := names(); !slices.Equal(before, after) {
 		t.Errorf("once more left %v, not %v", after, before)

@@ -39,6 +39,8 @@ func (w *Worker) hold(ctx context.Context) error {
 		}
 	}
 	w.opt.Metrics.Partitions.Set(float64(len(w.fence)))
+	_, first := w.fence[0]
+	w.counts.Store(first)
 	return w.takeOver(ctx, taken)
 }
 

@@ -14,25 +14,32 @@ type judge struct {
 	tx         *Tx
 	runTimeout time.Duration // of silence after an operation was heard of
 	nameless   bool          // a dead letter was made whose tenant is known only when its sender is looked up
+	room       letterRoom
+	panicked   map[int]string // facts that panicked, by their place, and what they said
 
 	uplink  Position // the last uplink that left a dead letter,
 	letters int      // how many it left,
 	bytes   int      // and what they hold
 }
 
-// take judges one fact. A fact that panics the judge is buried alone.
-func (j *judge) take(f fact) {
+// take judges one fact. One that panics leaves the transaction in doubt: it must be rolled back, and judged again with that
+// fact buried.
+func (j *judge) take(place int, f fact) {
 	if f.Corrupt {
 		j.bury(f)
 		return
 	}
-	letters, events, readings := len(j.tx.DeadLetters), len(j.tx.Events), len(j.tx.Readings)
 	defer func() {
 		if r := recover(); r != nil {
-			j.tx.DeadLetters, j.tx.Events, j.tx.Readings = j.tx.DeadLetters[:letters], j.tx.Events[:events], j.tx.Readings[:readings]
-			j.bury(f.buried(CausePanic, fmt.Sprint(r)))
+			if j.panicked == nil {
+				j.panicked = map[int]string{}
+			}
+			j.panicked[place] = fmt.Sprint(r)
 		}
 	}()
+	if f.again != nil && !j.readmit(f) {
+		return
+	}
 	switch {
 	case f.result != nil:
 		j.result(f)
@@ -77,7 +84,7 @@ func (j *judge) result(f fact) {
 	r := f.result
 	o := j.tx.Operations[f.keys[0]]
 	if o == nil {
-		j.letter(f, meterread.Bad{Index: r.Index, Code: CauseUnknownCommand, Detail: "no such operation", Raw: r.Raw})
+		j.letter(f, f.keys[0], meterread.Bad{Index: r.Index, Code: CauseUnknownCommand, Detail: "no such operation", Raw: r.Raw})
 		return
 	}
 	if !o.SpokenForBy(f.Endpoint) {
@@ -172,7 +179,7 @@ func (j *judge) ack(f fact) {
 		o := j.tx.Operations[k]
 		switch {
 		case o == nil:
-			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownCommand, Detail: "no such operation: " + string(k.DeviceID), Raw: f.Payload})
+			j.letter(f, k, meterread.Bad{Index: i, Code: CauseUnknownCommand, Detail: "no such operation: " + string(k.DeviceID), Raw: f.Payload})
 		case !o.SpokenForBy(f.Endpoint):
 			j.security(f, o.Tenant, o.DeviceID, "an ack for a device that the sender does not speak for")
 		case o.Over(f.at()):
@@ -193,7 +200,7 @@ func (j *judge) readings(f fact) {
 			raw, _ := json.Marshal(map[string]any{ // as it was, in other words
 				"device_id": r.DeviceID, "item": r.Item, "value": r.Value, "unit": r.Unit, "read_at": r.ReadAt, "quality": r.Quality,
 			})
-			j.letter(f, meterread.Bad{Index: i, Code: CauseUnknownDevice, Detail: "no such device: " + string(r.DeviceID), Raw: raw})
+			j.letter(f, Key{DeviceID: r.DeviceID}, meterread.Bad{Index: i, Code: CauseUnknownDevice, Detail: "no such device: " + string(r.DeviceID), Raw: raw})
 		case d.EndpointID != f.Endpoint:
 			j.security(f, d.Tenant, d.ID, "a reading for a device that the sender does not speak for")
 		default:
@@ -208,7 +215,7 @@ func (j *judge) event(f fact) {
 	d, known := j.tx.Devices[DeviceID(about)]
 	switch {
 	case !known:
-		j.letter(f, meterread.Bad{Index: -1, Code: CauseUnknownDevice, Detail: "no such device: " + about, Raw: f.Payload})
+		j.letter(f, Key{DeviceID: DeviceID(about)}, meterread.Bad{Index: -1, Code: CauseUnknownDevice, Detail: "no such device: " + about, Raw: f.Payload})
 		return
 	case d.EndpointID != f.Endpoint:
 		j.security(f, d.Tenant, d.ID, "an event for a device that the sender does not speak for")
@@ -242,32 +249,43 @@ func (j *judge) security(f fact, t fleet.Tenant, d DeviceID, what string) {
 
 // bury makes dead letters of what could not be understood.
 func (j *judge) bury(f fact) {
+	var about Key
+	if f.result != nil {
+		about = f.keys[0]
+	}
 	for _, b := range f.bad {
-		j.letter(f, b)
+		j.letter(f, about, b)
 	}
 }
 
-func (j *judge) letter(f fact, b meterread.Bad) {
+// letter makes a dead letter of a part of a fact; about is the device, and the command, that the part names.
+func (j *judge) letter(f fact, about Key, b meterread.Bad) {
 	place := b.Index
 	l := DeadLetter{
-		Source: LetterUplink, Cause: b.Code, Detail: b.Detail, EndpointID: f.Endpoint, Kind: f.Kind,
-		Payload: f.part(b), CreatedAt: j.tx.Now, Status: LetterOpen,
+		Source: LetterUplink, Cause: b.Code, Detail: b.Detail, EndpointID: f.Endpoint, Kind: f.Kind, Epoch: f.Epoch, Gateway: f.Gateway,
+		Payload: f.part(b), ReceivedAt: f.at(), CreatedAt: j.tx.Now, Status: LetterOpen, Attempt: 1,
+		CommandID: about.CommandID, DeviceID: about.DeviceID,
 	}
 	if d, ok := j.tx.Devices[f.Endpoint]; ok {
 		l.Tenant = d.Tenant
 	}
 	if r := f.result; r != nil {
-		l.CommandID, l.DeviceID = r.CommandID, r.DeviceID
 		place += (r.Index + 1) * 100_000
-		if o := j.tx.Operations[f.keys[0]]; o != nil {
+		if o := j.tx.Operations[about]; o != nil && o.SpokenForBy(f.Endpoint) {
 			l.Tenant = o.Tenant
 		}
 	}
-	if !j.fits(f, &l) {
+	if a := f.again; a != nil {
+		l.Tenant, l.ParentID, l.Attempt = a.Tenant, a.ID, a.Attempt+1
+	}
+	if !j.fits(f, &l) || !j.hasRoom(f, l) {
 		return
 	}
 	j.nameless = j.nameless || l.Tenant == ""
 	l.Key = f.key("uplink/"+l.Cause, place)
+	if f.again != nil { // what fails again is another letter, however often that was the case before
+		l.Key += "/" + f.again.ID
+	}
 	j.tx.DeadLetters = append(j.tx.DeadLetters, l)
 }
 
@@ -275,7 +293,6 @@ func (j *judge) letter(f fact, b meterread.Bad) {
 const (
 	lettersMost     = 100
 	letterBytesMost = 1 << 20
-	CauseTooMany    = "TOO_MANY_BAD_PARTS" // the last letter of such an uplink, which holds it all
 )
 
 // fits counts the letters of an uplink. The first beyond the bound stands for all that follow.

@@ -20,6 +20,7 @@ type letters struct {
 	arrived []Arrived
 	ended   []ID
 	unsent  []string // ids of messages that the gateway did not take over
+	replays bool     // dead letters wait to be handled again
 }
 
 // mostNotices bounds what is kept of notices in one round. Beyond it they are dropped: the worker looks for itself.
@@ -47,10 +48,11 @@ func (m *mailbox) take() letters {
 func (w *Worker) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := w.opt.Notices.Listen(ctx, func(n Notice) {
-			if len(n.Arrived) == 0 && len(n.Ended) == 0 {
+			if len(n.Arrived) == 0 && len(n.Ended) == 0 && !n.Replays {
 				return
 			}
 			w.mail.put(func(l *letters) {
+				l.replays = l.replays || n.Replays
 				if len(l.arrived)+len(l.ended) < mostNotices {
 					l.arrived = append(l.arrived, n.Arrived...)
 					l.ended = append(l.ended, n.Ended...)
@@ -77,6 +79,9 @@ func pause(ctx context.Context, d time.Duration) {
 // readMail acts on what others told since the last round.
 func (w *Worker) readMail(ctx context.Context) (busy bool, err error) {
 	in := w.mail.take()
+	if in.replays {
+		w.replaySoon()
+	}
 	for _, a := range in.arrived {
 		w.arrivals.heard(a)
 		if len(a.Endpoints) == 0 {

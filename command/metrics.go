@@ -13,6 +13,9 @@ type Metrics struct {
 	Uplinks    *prometheus.CounterVec // by kind
 	Readings   prometheus.Counter
 	Letters    *prometheus.CounterVec // by cause
+	Dropped    *prometheus.CounterVec // by cause
+	Open       *prometheus.GaugeVec   // by cause
+	Replayed   *prometheus.CounterVec // by outcome
 	Lag        prometheus.Gauge
 	Stumbles   prometheus.Counter
 }
@@ -34,21 +37,42 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Ended:      by("meterline_operations_ended_total", "Operations that ended, by terminal state.", "state"),
 		Uplinks:    by("meterline_uplinks_collected_total", "Facts taken over from the uplink log, by kind.", "kind"),
 		Letters:    by("meterline_dead_letters_total", "Dead letters written, by cause; one that is there already counts again.", "cause"),
-		Lag:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterline_uplink_lag_seconds", Help: "How far the worker is behind the uplink log, in the partition that is furthest."}),
-		Readings:   counter("meterline_readings_stored_total", "Readings stored that were new."),
-		Stumbles:   counter("meterline_worker_stumbles_total", "Rounds of the worker that failed and were tried again."),
+		Dropped:    by("meterline_dead_letters_dropped_total", "Dead letters not kept because too many of their endpoint are open, by cause.", "cause"),
+		Replayed:   by("meterline_dead_letters_replayed_total", "Uplinks that were dead letters and were handled again, by what came of it.", "outcome"),
+		Open: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meterline_dead_letters_open",
+			Help: "Dead letters that nobody has replayed or discarded, by cause; counted by one worker for all."}, []string{"cause"}),
+		Lag:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterline_uplink_lag_seconds", Help: "How far the worker is behind the uplink log, in the partition that is furthest."}),
+		Readings: counter("meterline_readings_stored_total", "Readings stored that were new."),
+		Stumbles: counter("meterline_worker_stumbles_total", "Rounds of the worker that failed and were tried again."),
 	}
 	if r != nil {
-		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Letters, m.Lag, m.Stumbles)
+		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Letters, m.Dropped, m.Open, m.Replayed, m.Lag, m.Stumbles)
 	}
 	return m
 }
 
 func (m *Metrics) collected(facts []fact, done Committed) {
 	for _, f := range facts {
+		if f.again != nil {
+			continue
+		}
 		m.Uplinks.WithLabelValues(string(f.Kind)).Inc()
 	}
 	m.Readings.Add(float64(len(done.Readings)))
+}
+
+// buried counts what a transaction did about dead letters.
+func (m *Metrics) buried(b buried) {
+	for cause, n := range b.kept {
+		m.Letters.WithLabelValues(cause).Add(float64(n))
+	}
+	for cause, n := range b.dropped {
+		m.Dropped.WithLabelValues(cause).Add(float64(n))
+	}
+	if b.replays > 0 {
+		m.Replayed.WithLabelValues("bad again").Add(float64(len(b.again)))
+		m.Replayed.WithLabelValues("taken").Add(float64(b.replays - len(b.again)))
+	}
 }
 
 // moved counts what a transaction did to operations. Those of a Bulk change are not listed and not counted.

@@ -25,6 +25,8 @@ type LogPosition struct {
 type Need struct {
 	Operations []Key                // locked until the end of the transaction
 	Devices    []meterread.DeviceID // not locked
+	Replays    []string             // dead letters that are handled again; locked
+	Letters    []meterread.DeviceID // endpoints whose open dead letters are to be counted
 }
 
 // Tx is what decide sees and leaves behind. Operations that decide moved are written; their commands' counts, versions
@@ -33,6 +35,8 @@ type Tx struct {
 	Now        time.Time
 	Operations map[Key]*Operation // those that exist; changed in place
 	Devices    map[meterread.DeviceID]fleet.Device
+	Replays    map[string]struct{}               // those that still wait; all of them are handled when this is committed
+	Letters    map[meterread.DeviceID]LetterLoad // of all that were asked for
 
 	// left behind by decide
 	Readings    []meterread.Reading // written once each: see meterread.Reading for what counts as the same
@@ -143,7 +147,7 @@ type Log interface {
 	Stored(ctx context.Context, positions []LogPosition)
 	// Arrived signals that there may be something to read. It may be late or missing: look anyway from time to time.
 	Arrived() <-chan struct{}
-	// Append puts an entry in again, such as a replayed dead letter. It blocks until the entry is durable.
+	// Append puts entries in. It blocks until they are durable.
 	Append(ctx context.Context, entries []Uplink) error
 }
 
@@ -220,6 +224,7 @@ type Notice struct {
 	Moved   []ID      `json:"moved,omitempty"`   // commands of which operations moved
 	Arrived []Arrived `json:"arrived,omitempty"` // operations that can be sent
 	Ended   []ID      `json:"ended,omitempty"`   // commands of which operations ended by other hands than the owner's
+	Replays bool      `json:"replays,omitempty"` // dead letters wait to be handled again
 }
 
 // Arrived names operations that can be sent.

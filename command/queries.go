@@ -45,10 +45,7 @@ type Book interface {
 	// Latest is the newest reading of each item of a device, in order of the items.
 	Latest(ctx context.Context, tenant fleet.Tenant, d meterread.DeviceID) ([]meterread.Reading, error)
 	Events(ctx context.Context, tenant fleet.Tenant, f EventFilter, p Page) (List[Event], error)
-	DeadLetters(ctx context.Context, tenant fleet.Tenant, f DeadLetterFilter, p Page) (List[DeadLetter], error)
-	DeadLetter(ctx context.Context, tenant fleet.Tenant, id string) (DeadLetter, error)
-	// DecideDeadLetter closes an open dead letter; ErrAlreadyDecided when it is not open.
-	DecideDeadLetter(ctx context.Context, tenant fleet.Tenant, id, status, by string, made ID) error
+	LetterBook
 }
 
 // BornFunc makes the operation of a command on a device; see Born.
@@ -123,11 +120,4 @@ type EventFilter struct {
 	DeviceID meterread.DeviceID
 	Type     string
 	From, To time.Time // of ReceivedAt: [From, To)
-}
-
-// DeadLetterFilter narrows a list of dead letters; zero fields do not.
-type DeadLetterFilter struct {
-	Cause    string
-	Status   string
-	From, To time.Time // of CreatedAt: [From, To)
 }

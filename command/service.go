@@ -34,7 +34,6 @@ type ServiceOptions struct {
 	Live    Live
 	Newest  Newest
 	Notices Notices
-	Log     Log // for dead letters that are handled again
 	Clock   *Clock
 	Logger  *slog.Logger
 	// MaxOpen bounds the open operations of one tenant; 0 means DefaultMaxOpen.
@@ -87,8 +86,15 @@ func (s *Service) Issue(ctx context.Context, by fleet.Token, r Request, key Idem
 	return s.issue(ctx, by, c, ttl, key)
 }
 
-// issue is the path of every new command: live state prepared, record committed, live state filled, owners told.
+// issue makes a new command.
 func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time.Duration, key Idempotency) (View, bool, error) {
+	return s.make(ctx, by, c, func(c Command) (Created, error) {
+		return s.opt.Book.Create(ctx, c, ttl, key, firstChunk, Born)
+	})
+}
+
+// make is the path of every new command: live state prepared, record committed, live state filled, owners told.
+func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit func(Command) (Created, error)) (View, bool, error) {
 	if !c.Kind.allowed(by) {
 		return View{}, false, ErrForbidden
 	}
@@ -97,7 +103,7 @@ func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time
 	}
 	c.ID, c.Tenant, c.IssuedBy = ID(uuid.Must(uuid.NewV7()).String()), by.Tenant, by.ID
 	token, live := s.prepare(ctx, c.ID) // before the commit: a move that overtakes us voids it
-	made, err := s.opt.Book.Create(ctx, c, ttl, key, firstChunk, Born)
+	made, err := commit(c)
 	if err != nil {
 		return View{}, false, err
 	}
@@ -287,14 +293,20 @@ func (s *Service) Retry(ctx context.Context, by fleet.Token, id ID, key Idempote
 
 // again issues what c asked for to some of its devices.
 func (s *Service) again(ctx context.Context, by fleet.Token, c Command, devices []DeviceID, key Idempotency) (View, bool, error) {
+	child, ttl := c.child(devices)
+	return s.issue(ctx, by, child, ttl, key)
+}
+
+// child is a command that asks some of c's devices for the same, and how long it may take.
+func (c Command) child(devices []DeviceID) (Command, time.Duration) {
 	began := c.CreatedAt
 	if !c.NotBefore.IsZero() {
 		began = c.NotBefore
 	}
-	return s.issue(ctx, by, Command{
+	return Command{
 		ParentID: c.ID, Kind: c.Kind, Mode: c.Mode, Priority: c.Priority, Selector: Selector{DeviceIDs: devices},
 		Items: c.Items, Params: c.Params, Attempts: c.Attempts, TraceParent: c.TraceParent,
-	}, c.ExpiresAt.Sub(began), key)
+	}, c.ExpiresAt.Sub(began)
 }
 
 // Commands lists commands, newest first.

@@ -100,7 +100,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 func deadOperation(o *Operation, now time.Time) DeadLetter {
 	return DeadLetter{
 		Tenant: o.Tenant, Source: LetterOperation, Cause: CodeAttemptsUsedUp, Detail: fmt.Sprintf("%d attempts without an answer", o.Attempts),
-		EndpointID: o.EndpointID, DeviceID: o.DeviceID, CommandID: o.CommandID, CreatedAt: now, Status: LetterOpen,
+		EndpointID: o.EndpointID, DeviceID: o.DeviceID, CommandID: o.CommandID, ReceivedAt: now, CreatedAt: now, Status: LetterOpen, Attempt: 1,
 		Key: "operation/" + string(o.CommandID) + "/" + string(o.DeviceID),
 	}
 }

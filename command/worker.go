@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,7 @@ type Worker struct {
 	next      schedule
 
 	projector *projector
+	counts    atomic.Bool // this worker is the one that counts dead letters for the metrics
 }
 
 // WorkerOptions are what a Worker stands on.
@@ -58,6 +60,9 @@ type WorkerOptions struct {
 	DeliveryLease time.Duration // for a message to be delivered; default 15 s
 	RunTimeout    time.Duration // of silence after that; default 60 s
 	Partition     func(endpoint DeviceID) int
+
+	Letters    Letters // nil: none is handled again, and none counted
+	MaxLetters int     // open dead letters of one endpoint's uplinks; 0 means DefaultMaxLetters
 }
 
 // The rhythm of the worker when nothing wakes it.
@@ -102,6 +107,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var side sync.WaitGroup
 	side.Go(func() { w.projector.carryOn(beside) })
 	side.Go(func() { w.listen(beside) })
+	side.Go(func() { w.countLetters(beside) })
 	wait := backOff
 	for ctx.Err() == nil {
 		busy, err := w.runOnce(ctx)
@@ -133,7 +139,7 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 	}
 	// One part that cannot go on, such as the uplink log's being away, must not hold up the others.
 	var errs []error
-	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.sweep, w.dispatch} {
+	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.replay, w.sweep, w.dispatch} {
 		more, err := part(ctx)
 		if errors.Is(err, ErrLost) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			return false, err
@@ -205,7 +211,7 @@ func (w *Worker) giveBack() {
 
 // schedule is when the things that are done from time to time are done next, by this process's clock.
 type schedule struct {
-	hold, sweep, look, due time.Time
+	hold, sweep, look, due, replay time.Time
 }
 
 // dueNow says whether the moment t has come, and sets it to the next.

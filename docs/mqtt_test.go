@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"meterline/command"
 	"meterline/mqtt"
 )
 
-// TestDeadLetterCauses compares the causes in the code with the table of mqtt.md: constants of meterread and command whose
-// names begin with Code or Cause.
+// TestDeadLetterCauses compares the causes in the code with the table of dead-letters.md: constants of meterread and command
+// whose names begin with Code or Cause. Each has to say what happened and what to do.
 func TestDeadLetterCauses(t *testing.T) {
 	t.Parallel()
 	causes := constantsLike(t, regexp.MustCompile(`^[A-Z]+(_[A-Z0-9]+)+$`), func(name string) bool {
@@ -18,12 +19,20 @@ func TestDeadLetterCauses(t *testing.T) {
 	}, "meterread", "command")
 	delete(causes, "NO_VALID_READING") // of an operation, not of a letter
 	said := map[string][]string{}
-	for row := range table(t, "mqtt.md", "cause") {
+	for row, cells := range table(t, "dead-letters.md", "cause") {
+		if len(cells) != 2 || len(cells[0]) < 10 || len(cells[1]) < 5 {
+			t.Errorf("%s: %q does not say what happened and what to do", row, cells)
+		}
 		for cause := range strings.SplitSeq(row, "`, `") {
-			said[cause] = nil
+			said[cause] = cells
 		}
 	}
 	compareNames(t, causes, said)
+	listed := map[string][]string{}
+	for _, cause := range command.Causes {
+		listed[cause] = nil
+	}
+	compareNames(t, causes, listed)
 }
 
 // TestTopics checks that the page names the topics as the code does.

@@ -209,7 +209,8 @@ func TestFiltersReachTheRecord(t *testing.T) {
 		commandURL + "/operations?state=queued&limit=7&cursor=0": command.OperationFilter{CommandID: theCommand, State: command.Queued},
 		"/v1/readings?device_id=m-001&item=1-0:1.8.0" + span:     command.ReadingFilter{DeviceID: "m-001", Item: "1-0:1.8.0", From: from, To: to},
 		"/v1/events?device_id=d&type=alarm" + span:               command.EventFilter{DeviceID: "d", Type: "alarm", From: from, To: to},
-		"/v1/dead-letters?cause=BAD_JSON&status=open" + span:     command.DeadLetterFilter{Cause: "BAD_JSON", Status: "open", From: from, To: to},
+		"/v1/dead-letters?cause=BAD_JSON&status=open&source=uplink&endpoint_id=e&device_id=d&parent_id=p&decision_id=q&command_id=" + string(theCommand) + span: command.DeadLetterFilter{
+			Cause: "BAD_JSON", Status: "open", Source: "uplink", EndpointID: "e", DeviceID: "d", CommandID: theCommand, ParentID: "p", DecisionID: "q", From: from, To: to},
 	} {
 		s := newServer(t, nil)
 		s.commands.readings = []meterread.Reading{{DeviceID: "m-001", Quality: meterread.Valid}}
@@ -266,16 +267,6 @@ func TestSecurityEventsAreForAuditors(t *testing.T) {
 	}
 	s.do("GET", "/v1/events?type=security", "", "Authorization: Bearer "+reader).problem(403, "SCOPE_MISSING")
 	s.do("GET", "/v1/events?type=security", "", "Authorization: Bearer "+auditor).is(200)
-}
-
-func TestDeadLettersAreDecided(t *testing.T) {
-	s := newServer(t, nil)
-	for verb, status := range map[string]string{"replay": command.LetterReplayed, "discard": command.LetterDiscarded} {
-		var l command.DeadLetter
-		if s.do("POST", "/v1/dead-letters/"+theLetter+"/"+verb, "").is(200).json(&l); l.Status != status {
-			t.Errorf("%s: got %+v", verb, l)
-		}
-	}
 }
 
 func TestOperationsInCSV(t *testing.T) {

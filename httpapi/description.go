@@ -60,6 +60,7 @@ var names = map[reflect.Type]string{
 	reflect.TypeFor[fleet.Info]():            "DeviceInfo",
 	reflect.TypeFor[madeToken]():             "NewTokenWithSecret",
 	reflect.TypeFor[members]():               "Members",
+	reflect.TypeFor[letterSelection]():       "LetterSelection",
 }
 
 func schemaName(t reflect.Type, hint string) string {
@@ -107,8 +108,9 @@ func (a *API) completeDescription() {
 	enum(schemas["Token"].Properties["scopes"].Items, fleet.Scopes)
 	schemas["CommandRequest"].Required = []string{"kind", "targets"}
 	describeRequest(schemas["CommandRequest"].Properties)
+	describeSelection(schemas["LetterSelection"])
 
-	bodies := []string{"CommandRequest", "Targets", "NewDevice", "DevicePatch", "NewGroup", "GroupPatch", "Members", "NewToken"}
+	bodies := []string{"CommandRequest", "Targets", "NewDevice", "DevicePatch", "NewGroup", "GroupPatch", "Members", "NewToken", "LetterSelection"}
 	for name, schema := range schemas {
 		if !slices.Contains(bodies, name) && schema.AdditionalProperties == false {
 			schema.AdditionalProperties = nil // fields may be added to answers
@@ -138,6 +140,20 @@ func describeRequest(p map[string]*huma.Schema) {
 		"max_attempts": "how often an operation is sent at most",
 	} {
 		p[name].Description = text
+	}
+}
+
+// describeSelection says what each field of a selection of dead letters means.
+func describeSelection(s *huma.Schema) {
+	s.Required = nil
+	for name, text := range map[string]string{
+		"ids":   "up to 10000; what is not open, or not there, is passed over",
+		"cause": "a code", "source": "uplink or operation",
+		"from": "made then or later", "to": "made before",
+		"all":   "instead of anything that narrows",
+		"limit": "how many at most, 1 to 10000 (default), the oldest first",
+	} {
+		s.Properties[name].Description = text
 	}
 }
 

@@ -218,7 +218,7 @@ func TestOfAnotherTenantNothingIsThere(t *testing.T) {
 		"GET /v1/devices/m-001/latest", "GET /v1/readings?device_id=m-001",
 		"GET /v1/groups/north", `PATCH /v1/groups/north {"description":"x"}`, "DELETE /v1/groups/north",
 		`PUT /v1/groups/north/devices {"device_ids":["m-001"]}`, `DELETE /v1/groups/north/devices {"device_ids":["m-001"]}`,
-		"POST /v1/dead-letters/" + theLetter + "/replay", "POST /v1/dead-letters/" + theLetter + "/discard",
+		"GET /v1/dead-letters/" + theLetter, "POST /v1/dead-letters/" + theLetter + "/replay", "POST /v1/dead-letters/" + theLetter + "/discard",
 		"DELETE /v1/tokens/" + s.adminID,
 	} {
 		parts := strings.SplitN(call, " ", 3)
@@ -229,10 +229,16 @@ func TestOfAnotherTenantNothingIsThere(t *testing.T) {
 		})
 	}
 	s.t = t
-	for _, path := range []string{"/v1/devices", "/v1/groups", "/v1/commands", "/v1/operations", "/v1/events", "/v1/dead-letters"} {
+	for _, path := range []string{"/v1/devices", "/v1/groups", "/v1/commands", "/v1/operations", "/v1/events", "/v1/dead-letters", "/v1/dead-letters/causes"} {
 		var l list[any]
 		if s.do("GET", path, "", "Authorization: Bearer "+stranger).is(200).json(&l); len(l.Items) != 0 {
 			t.Errorf("%s: %v", path, l.Items)
+		}
+	}
+	for _, path := range []string{"/v1/dead-letters/replay", "/v1/dead-letters/discard"} {
+		var done command.BulkDecision
+		if s.do("POST", path, `{"ids":["`+theLetter+`"]}`, "Authorization: Bearer "+stranger).is(200).json(&done); done.Letters != 0 {
+			t.Errorf("%s: %+v", path, done)
 		}
 	}
 	s.do("POST", "/v1/devices", `{"id":"m-001","kind":"direct"}`, "Authorization: Bearer "+stranger).problem(409, "ID_TAKEN")

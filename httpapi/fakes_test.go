@@ -28,20 +28,23 @@ type fakeCommands struct {
 	changed []command.OperationView
 	waited  []time.Duration
 
-	issued   []command.Request
-	keys     []command.Idempotency
-	by       []fleet.Token
-	pages    []command.Page
-	filters  []any
-	replays  bool
-	readings []meterread.Reading
-	events   []command.Event
-	failPage int // the page of a list, from 1, that cannot be had
+	issued     []command.Request
+	keys       []command.Idempotency
+	by         []fleet.Token
+	pages      []command.Page
+	filters    []any
+	replays    bool
+	readings   []meterread.Reading
+	events     []command.Event
+	letter     command.DeadLetter // what theLetter is
+	actors     []command.Actor
+	selections []command.LetterSelection
+	failPage   int // the page of a list, from 1, that cannot be had
 }
 
 func newFakeCommands() *fakeCommands {
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	return &fakeCommands{moved: make(chan struct{}), view: command.View{ID: theCommand, Tenant: tenant, Kind: command.MeterRead,
+	return &fakeCommands{letter: command.DeadLetter{Source: command.LetterUplink, Cause: "BAD_JSON"}, moved: make(chan struct{}), view: command.View{ID: theCommand, Tenant: tenant, Kind: command.MeterRead,
 		Mode: command.Async, Status: command.StatusRunning, Priority: 5, CreatedAt: at, ExpiresAt: at.Add(time.Hour),
 		Items: []meterread.Item{"1-0:1.8.0"}, Version: 1, Counts: command.Counts{Total: 2, Queued: 2}, Errors: map[string]int{}}}
 }
@@ -228,7 +231,7 @@ func (f *fakeCommands) Events(_ context.Context, by fleet.Token, flt command.Eve
 }
 
 func (f *fakeCommands) DeadLetters(_ context.Context, by fleet.Token, flt command.DeadLetterFilter, p command.Page) (command.List[command.DeadLetter], error) {
-	return paged(f, by, flt, p, []command.DeadLetter{{ID: theLetter, Tenant: tenant, Cause: "BAD_JSON", Status: command.LetterOpen}})
+	return paged(f, by, flt, p, []command.DeadLetter{{ID: theLetter, Tenant: tenant, Source: command.LetterUplink, Cause: "BAD_JSON", Status: command.LetterOpen}})
 }
 
 func (f *fakeCommands) decide(by fleet.Token, id, status string) (command.DeadLetter, error) {
@@ -240,13 +243,40 @@ func (f *fakeCommands) decide(by fleet.Token, id, status string) (command.DeadLe
 	if by.Tenant != tenant || id != theLetter {
 		return command.DeadLetter{}, command.ErrNotFound
 	}
-	return command.DeadLetter{ID: id, Tenant: tenant, Status: status}, nil
+	l := f.letter
+	l.ID, l.Tenant, l.Status = id, tenant, status
+	return l, nil
 }
 
-func (f *fakeCommands) Replay(_ context.Context, by fleet.Token, id string) (command.DeadLetter, error) {
-	return f.decide(by, id, command.LetterReplayed)
+func (f *fakeCommands) DeadLetter(_ context.Context, by fleet.Token, id string) (command.DeadLetter, error) {
+	return f.decide(by, id, command.LetterOpen)
 }
 
-func (f *fakeCommands) Discard(_ context.Context, by fleet.Token, id string) (command.DeadLetter, error) {
-	return f.decide(by, id, command.LetterDiscarded)
+func (f *fakeCommands) DeadLetterCauses(_ context.Context, by fleet.Token, flt command.DeadLetterFilter) ([]command.LetterCause, error) {
+	l, err := paged(f, by, flt, command.Page{Limit: 10}, []command.LetterCause{{Cause: "BAD_JSON", Count: 1}})
+	return l.Items, err
+}
+
+func (f *fakeCommands) Replay(_ context.Context, by command.Actor, id string) (command.DeadLetter, error) {
+	f.actors = append(f.actors, by)
+	return f.decide(by.Token, id, command.LetterReplayed)
+}
+
+func (f *fakeCommands) Discard(_ context.Context, by command.Actor, id string) (command.DeadLetter, error) {
+	f.actors = append(f.actors, by)
+	return f.decide(by.Token, id, command.LetterDiscarded)
+}
+
+func (f *fakeCommands) DecideMany(_ context.Context, by command.Actor, as string, r command.LetterSelection, key command.Idempotency) (command.BulkDecision, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.actors, f.selections, f.keys = append(f.actors, by), append(f.selections, r), append(f.keys, key)
+	done := command.BulkDecision{ID: theLetter, Status: as, Commands: []command.ID{}}
+	if err := f.enter(by.Token); err != nil {
+		return done, false, err
+	}
+	if by.Tenant == tenant {
+		done.Letters, done.Uplinks = 1, 1
+	}
+	return done, f.replays, nil
 }

@@ -50,8 +50,12 @@ type Centre interface {
 // Letters is what could not be understood or was given up.
 type Letters interface {
 	DeadLetters(ctx context.Context, by fleet.Token, f command.DeadLetterFilter, p command.Page) (command.List[command.DeadLetter], error)
-	Replay(ctx context.Context, by fleet.Token, id string) (command.DeadLetter, error)
-	Discard(ctx context.Context, by fleet.Token, id string) (command.DeadLetter, error)
+	DeadLetter(ctx context.Context, by fleet.Token, id string) (command.DeadLetter, error)
+	DeadLetterCauses(ctx context.Context, by fleet.Token, f command.DeadLetterFilter) ([]command.LetterCause, error)
+	Replay(ctx context.Context, by command.Actor, id string) (command.DeadLetter, error)
+	Discard(ctx context.Context, by command.Actor, id string) (command.DeadLetter, error)
+	// DecideMany replays or discards many, up to a bound; again says that the key was used before.
+	DecideMany(ctx context.Context, by command.Actor, as string, r command.LetterSelection, key command.Idempotency) (done command.BulkDecision, again bool, err error)
 }
 
 // Sessions says who is connected; command.Presence is one.

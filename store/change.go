@@ -57,6 +57,12 @@ func (t *tx) change(f command.Fence, need command.Need, decide func(*command.Tx)
 	if x.Devices, err = t.devicesByID(need.Devices); err != nil {
 		return command.Committed{}, err
 	}
+	if err := t.lockReplays(x, need.Replays); err != nil {
+		return command.Committed{}, err
+	}
+	if err := t.countLetters(x, need.Letters); err != nil {
+		return command.Committed{}, err
+	}
 	if err := decide(x); err != nil {
 		return command.Committed{}, asIs{err}
 	}
@@ -68,6 +74,9 @@ func (t *tx) change(f command.Fence, need command.Need, decide func(*command.Tx)
 		return command.Committed{}, err
 	}
 	if err := t.storeLetters(now, x.DeadLetters); err != nil {
+		return command.Committed{}, err
+	}
+	if err := t.endReplays(now, x); err != nil {
 		return command.Committed{}, err
 	}
 	if err := t.storeEvents(now, x.Events); err != nil {

@@ -2,14 +2,100 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"meterline/command"
 	"meterline/fleet"
+	"meterline/meterread"
 )
 
-// DeadLetters implements command.Book: newest first.
+// letterShown is how much of a payload a list shows.
+const letterShown = 4096
+
+// letterNames are the columns of a letter, with so many bytes of its payload; 0 means all.
+func letterNames(shown int) string {
+	payload := "payload"
+	if shown > 0 {
+		payload = fmt.Sprintf("substr(payload, 1, %d) AS payload", shown)
+	}
+	return `id, tenant, source, cause, detail, endpoint_id, device_id, command_id, kind, ` + payload + `, bytes, epoch, gateway,
+		COALESCE(received_at, created_at) AS received_at, created_at, parent_id, attempt, status, decided_by, decided_at, decision_id,
+		decided_name, decided_request, decided_from, handled_at, again, new_command_id`
+}
+
+type letterRow struct {
+	ID         string `db:"id"`
+	Tenant     string `db:"tenant"`
+	Source     string `db:"source"`
+	Cause      string `db:"cause"`
+	Detail     string `db:"detail"`
+	EndpointID string `db:"endpoint_id"`
+	DeviceID   string `db:"device_id"`
+	CommandID  string `db:"command_id"`
+	Kind       string `db:"kind"`
+	Payload    []byte `db:"payload"`
+	Bytes      int    `db:"bytes"`
+	Epoch      int64  `db:"epoch"`
+	Gateway    string `db:"gateway"`
+	ReceivedAt moment `db:"received_at"`
+	CreatedAt  moment `db:"created_at"`
+	ParentID   string `db:"parent_id"`
+	Attempt    int    `db:"attempt"`
+	Status     string `db:"status"`
+	DecidedBy  string `db:"decided_by"`
+	DecidedAt  moment `db:"decided_at"`
+	Decision   string `db:"decision_id"`
+	Name       string `db:"decided_name"`
+	Request    string `db:"decided_request"`
+	From       string `db:"decided_from"`
+	HandledAt  moment `db:"handled_at"`
+	Again      int    `db:"again"`
+	NewCommand string `db:"new_command_id"`
+	ReplayIn   int    `db:"replay_in"` // only where it is asked for
+}
+
+func (r letterRow) letter() command.DeadLetter {
+	l := command.DeadLetter{
+		ID: r.ID, Tenant: fleet.Tenant(r.Tenant), Source: r.Source, Cause: r.Cause, Detail: r.Detail,
+		EndpointID: meterread.DeviceID(r.EndpointID), DeviceID: meterread.DeviceID(r.DeviceID), CommandID: command.ID(r.CommandID),
+		Kind: command.UplinkKind(r.Kind), Payload: r.Payload, PayloadBytes: r.Bytes, PayloadCut: r.Bytes > len(r.Payload), Epoch: r.Epoch, Gateway: r.Gateway,
+		ReceivedAt: r.ReceivedAt.Time, CreatedAt: r.CreatedAt.Time, ParentID: r.ParentID, Attempt: r.Attempt, Status: r.Status,
+		DecidedBy: r.DecidedBy, DecidedAt: r.DecidedAt.pointer(), HandledAt: r.HandledAt.pointer(), Again: r.Again, NewCommand: command.ID(r.NewCommand),
+	}
+	if r.Decision != "" {
+		l.Decision = &command.LetterDecision{ID: r.Decision, TokenID: r.DecidedBy, TokenName: r.Name, RequestID: r.Request, RemoteAddr: r.From}
+	}
+	return l
+}
+
+// letters narrows to dead letters of the tenant that the filter matches. l is the table's name in the statement.
+func (w *where) letters(d dialect, tenant fleet.Tenant, f command.DeadLetterFilter) {
+	w.and("l.tenant = %s", string(tenant))
+	for _, c := range []struct{ column, value string }{
+		{"cause", f.Cause}, {"source", f.Source}, {"endpoint_id", string(f.EndpointID)}, {"device_id", string(f.DeviceID)},
+		{"command_id", string(f.CommandID)}, {"parent_id", f.ParentID}, {"decision_id", f.DecisionID},
+	} {
+		if c.value != "" {
+			w.and("l."+c.column+" = %s", c.value)
+			if c.column == "command_id" || c.column == "parent_id" || c.column == "decision_id" {
+				w.and("l." + c.column + " <> ''") // as the index says
+			}
+		}
+	}
+	switch f.Status {
+	case "":
+	case command.LetterOpen:
+		w.and("l.status = 'open'")
+	default:
+		w.and("l.status = %s", f.Status)
+	}
+	if f.IDs != nil {
+		w.and(d.among("l.id", w.number(texts(d, f.IDs))))
+	}
+	w.between("l.created_at", f.From, f.To)
+}
+
+// DeadLetters implements command.LetterBook: newest first.
 func (db *DB) DeadLetters(ctx context.Context, tenant fleet.Tenant, f command.DeadLetterFilter, p command.Page) (command.List[command.DeadLetter], error) {
 	var list command.List[command.DeadLetter]
 	from, err := parseCursor(p.Cursor)
@@ -18,18 +104,11 @@ func (db *DB) DeadLetters(ctx context.Context, tenant fleet.Tenant, f command.De
 	}
 	p.Limit = page(p.Limit)
 	w := &where{}
-	w.and("tenant = %s", string(tenant))
-	if f.Cause != "" {
-		w.and("cause = %s", f.Cause)
-	}
-	if f.Status != "" {
-		w.and("status = %s", f.Status)
-	}
-	w.between("created_at", f.From, f.To)
+	w.letters(db.dialect, tenant, f)
 	if from != nil {
-		w.and("(created_at, id) < (%s, %s)", timeText(from.At), from.ID)
+		w.and("(l.created_at, l.id) < (%s, %s)", timeText(from.At), from.ID)
 	}
-	text := `SELECT ` + letterNames + ` FROM dead_letters ` + w.sql() + ` ORDER BY created_at DESC, id DESC LIMIT ` + w.param(p.Limit+1)
+	text := `SELECT ` + letterNames(letterShown) + ` FROM dead_letters l ` + w.sql() + ` ORDER BY l.created_at DESC, l.id DESC LIMIT ` + w.param(p.Limit+1)
 	var rows []letterRow
 	err = db.search(ctx, func(t *tx) error {
 		rows = nil
@@ -50,50 +129,65 @@ func (db *DB) DeadLetters(ctx context.Context, tenant fleet.Tenant, f command.De
 	return list, nil
 }
 
-// Events implements command.Book: newest first.
-func (db *DB) Events(ctx context.Context, tenant fleet.Tenant, f command.EventFilter, p command.Page) (command.List[command.Event], error) {
-	var list command.List[command.Event]
-	from, err := parseCursor(p.Cursor)
+// DeadLetter implements command.LetterBook.
+func (db *DB) DeadLetter(ctx context.Context, tenant fleet.Tenant, id string) (command.DeadLetter, error) {
+	var row letterRow
+	err := db.single(ctx, func(t *tx) error {
+		return t.get(&row, `
+			SELECT `+letterNames(0)+`
+			FROM dead_letters
+			WHERE tenant = $1 AND id = $2`, string(tenant), id)
+	})
+	if missing(err) {
+		return command.DeadLetter{}, command.ErrNotFound
+	}
 	if err != nil {
-		return list, err
+		return command.DeadLetter{}, fmt.Errorf("read dead letter: %w", err)
 	}
-	p.Limit = page(p.Limit)
+	return row.letter(), nil
+}
+
+// DeadLetterCauses implements command.LetterBook.
+func (db *DB) DeadLetterCauses(ctx context.Context, tenant fleet.Tenant, f command.DeadLetterFilter) ([]command.LetterCause, error) {
 	w := &where{}
-	w.and("tenant = %s", string(tenant))
-	if f.DeviceID != "" {
-		w.and("device_id = %s", string(f.DeviceID))
-	}
-	if f.Type != "" {
-		w.and("type = %s", f.Type)
-	}
-	w.between("received_at", f.From, f.To)
-	if from != nil {
-		w.and("(received_at, id) < (%s, %s)", timeText(from.At), from.ID)
-	}
-	text := `
-		SELECT id, tenant, endpoint_id, device_id, type, at, received_at, data
-		FROM events ` + w.sql() + `
-		ORDER BY received_at DESC, id DESC
-		LIMIT ` + w.param(p.Limit+1)
-	err = db.search(ctx, func(t *tx) error {
-		list.Items = []command.Event{}
+	w.letters(db.dialect, tenant, f)
+	causes := []command.LetterCause{}
+	err := db.search(ctx, func(t *tx) error {
+		causes = causes[:0]
 		return t.each(func(row scanner) error {
-			var e command.Event
-			var at, received moment
-			var data string
-			err := row.Scan(&e.ID, &e.Tenant, &e.EndpointID, &e.DeviceID, &e.Type, &at, &received, &data)
-			e.At, e.ReceivedAt, e.Data = at.Time, received.Time, json.RawMessage(data)
-			list.Items = append(list.Items, e)
+			var c command.LetterCause
+			var oldest, newest moment
+			err := row.Scan(&c.Cause, &c.Count, &oldest, &newest)
+			c.Oldest, c.Newest = oldest.Time, newest.Time
+			causes = append(causes, c)
 			return err
-		}, text, w.args...)
+		}, `
+			SELECT l.cause, count(*), min(l.created_at), max(l.created_at)
+			FROM dead_letters l `+w.sql()+`
+			GROUP BY l.cause
+			ORDER BY count(*) DESC, l.cause`, w.args...)
 	})
 	if err != nil {
-		return command.List[command.Event]{}, fmt.Errorf("list events: %w", err)
+		return nil, fmt.Errorf("count dead letters: %w", err)
 	}
-	if len(list.Items) > p.Limit {
-		list.Items = list.Items[:p.Limit]
-		last := list.Items[p.Limit-1]
-		list.NextCursor = cursor{At: last.ReceivedAt, ID: last.ID}.String()
+	return causes, nil
+}
+
+// OpenLetters implements command.Letters.
+func (db *DB) OpenLetters(ctx context.Context) (map[string]int, error) {
+	open := map[string]int{}
+	err := db.single(ctx, func(t *tx) error {
+		clear(open)
+		return t.each(func(row scanner) error {
+			var cause string
+			var n int
+			err := row.Scan(&cause, &n)
+			open[cause] = n
+			return err
+		}, `SELECT cause, count(*) FROM dead_letters WHERE status = 'open' GROUP BY cause`)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count open dead letters: %w", err)
 	}
-	return list, nil
+	return open, nil
 }

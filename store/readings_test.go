@@ -233,14 +233,17 @@ func TestLettersAndEvents(t *testing.T) {
 		if _, err := db.DeadLetter(f.ctx, tenantB, got.ID); err == nil {
 			t.Fatal("another tenant's dead letter was shown")
 		}
-		if err := db.DecideDeadLetter(f.ctx, tenantB, got.ID, command.LetterReplayed, "u", ""); !isNotFound(err) {
-			t.Fatalf("another tenant decided: %v", err)
+		if n, err := db.Decide(f.ctx, decision(tenantB, command.LetterReplayed), one(got.ID), 1); n != 0 || err != nil {
+			t.Fatalf("another tenant decided: %d, %v", n, err)
 		}
-		check(t, db.DecideDeadLetter(f.ctx, tenantA, got.ID, command.LetterReplayed, "u", "c1"))
-		if err := db.DecideDeadLetter(f.ctx, tenantA, got.ID, command.LetterDiscarded, "v", ""); !isDecided(err) {
-			t.Fatalf("decided twice: %v", err)
+		d := decision(tenantA, command.LetterReplayed)
+		for want := 1; want >= 0; want-- {
+			if n, err := db.Decide(f.ctx, d, one(got.ID), 1); n != want || err != nil {
+				t.Fatalf("decided %d of %d: %v", n, want, err)
+			}
 		}
-		if got, err = db.DeadLetter(f.ctx, tenantA, got.ID); err != nil || got.Status != command.LetterReplayed || got.DecidedBy != "u" || got.DecidedAt == nil || got.NewCommand != "c1" {
+		if got, err = db.DeadLetter(f.ctx, tenantA, got.ID); err != nil || got.Status != command.LetterReplayed || got.DecidedBy != "token-1" || got.DecidedAt == nil ||
+			*got.Decision != (command.LetterDecision{ID: d.ID, TokenID: "token-1", TokenName: "night shift", RequestID: "req-1", RemoteAddr: "192.0.2.1:4711"}) {
 			t.Fatalf("decided %+v: %v", got, err)
 		}
 		if list, err = db.DeadLetters(f.ctx, tenantA, command.DeadLetterFilter{Status: command.LetterOpen, Cause: "BAD_JSON"}, command.Page{Limit: 10}); err != nil || len(list.Items) != 0 {

@@ -287,5 +287,3 @@ func eachURL(t *testing.T, test func(*testing.T, string)) {
 }
 
 func isNotFound(err error) bool { return errors.Is(err, command.ErrNotFound) }
-
-func isDecided(err error) bool { return errors.Is(err, command.ErrAlreadyDecided) }

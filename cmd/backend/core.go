@@ -21,6 +21,7 @@ import (
 type limits struct {
 	RequestRate float64 `name:"request-rate" default:"500" help:"Requests per second of one token, in bursts of twice as many; 0 sets no limit."`
 	MaxOpen     int     `name:"max-open" default:"5000000" help:"Open operations of one tenant."`
+	MaxLetters  int     `name:"max-dead-letters" default:"10000" help:"Open dead letters of one endpoint; further ones are counted, not kept."`
 }
 
 // Validate is called by kong.
@@ -30,6 +31,9 @@ func (l limits) Validate() error {
 	}
 	if l.MaxOpen < 1 {
 		return fmt.Errorf("--max-open: must be at least 1")
+	}
+	if l.MaxLetters < 1 {
+		return fmt.Errorf("--max-dead-letters: must be at least 1")
 	}
 	return nil
 }
@@ -66,7 +70,7 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 	}
 	stack.Go("clock", clock.Run)
 	service := command.NewService(command.ServiceOptions{
-		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Log: c.log, Clock: clock, Logger: c.logger,
+		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Clock: clock, Logger: c.logger,
 		MaxOpen: c.limits.MaxOpen, Partitions: c.settings.Partitions,
 	})
 	if work {
@@ -74,6 +78,7 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 			Owner: uuid.Must(uuid.NewV7()).String(), Ledger: c.db, Log: c.log, Presence: c.live, Publisher: c.publisher,
 			Live: c.live, Notices: c.live, Clock: clock, Logger: c.logger, Metrics: command.NewMetrics(c.metrics),
 			Partition: func(id fleet.DeviceID) int { return fleet.Partition(id, c.settings.Partitions) },
+			Letters:   c.db, MaxLetters: c.limits.MaxLetters,
 		}
 		if c.tune != nil {
 			c.tune(&opt)

@@ -164,6 +164,7 @@ type player struct {
 	client   paho.Client
 	id       string
 	commands chan paho.Message
+	sent     []paho.Token
 }
 
 // play connects as the device and subscribes to its commands. With hold, PUBACKs are sent by the test.

@@ -18,7 +18,7 @@ import (
 type Uplink struct {
 	RedisURL        string `name:"redis-url" default:"redis://127.0.0.1:6379/0" placeholder:"URL" help:"Redis for the live state."`
 	UplinkRedisURL  string `name:"uplink-redis-url" placeholder:"URL" help:"Redis for the uplink log; default: the same."`
-	UplinkIn        string `name:"uplink" default:"redis" enum:"redis,store" help:"Which uplink log is appended to: redis or store (a table in PostgreSQL). Backends read both; they append only dead letters that are replayed."`
+	UplinkIn        string `name:"uplink" default:"redis" enum:"redis,store" help:"Which uplink log gateways append to: redis or store (a table in PostgreSQL). Backends read both."`
 	AllowWeakUplink bool   `name:"allow-weak-uplink" help:"Start although the Redis of the uplink log can lose what it acknowledged."`
 }
 
