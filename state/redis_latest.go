@@ -152,7 +152,7 @@ func sortByItem(rs []meterread.Reading) {
 // latestScript answers the readings in no order, nil when they are not there as a whole.
 var latestScript = redis.NewScript(historyLua + `
 local held = redis.call('HGET', KEYS[2], 'complete')
-if held ~= history or redis.call('HLEN', KEYS[1]) ~= redis.call('HLEN', KEYS[2]) - 1 then return nil end
+if not stands(held) or redis.call('HLEN', KEYS[1]) ~= redis.call('HLEN', KEYS[2]) - 1 then return nil end
 return redis.call('HVALS', KEYS[1])
 `)
 
@@ -161,8 +161,8 @@ return redis.call('HVALS', KEYS[1])
 //	ARGV 1 a fresh token, 2 how long it is good for in ms
 var prepareLatestScript = redis.NewScript(historyLua + `
 local meta = redis.call('HMGET', KEYS[2], 'complete', 'building')
-if meta[1] == history and redis.call('HLEN', KEYS[1]) == redis.call('HLEN', KEYS[2]) - 1 then return ARGV[1] end
-local token = ARGV[1] .. ':' .. history
+if stands(meta[1]) and redis.call('HLEN', KEYS[1]) == redis.call('HLEN', KEYS[2]) - 1 then return ARGV[1] end
+local token = ARGV[1] .. ':' .. (history() or '')
 if not meta[1] and ours(meta[2]) then
   token = meta[2]
 else
@@ -183,7 +183,7 @@ for i = 3, #ARGV, 3 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
 end
-redis.call('HSET', KEYS[2], 'complete', history)
+redis.call('HSET', KEYS[2], 'complete', history())
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1
@@ -195,7 +195,7 @@ return 1
 //	ARGV 1 lifetime in ms, then item, age and reading of each
 var putLatestScript = redis.NewScript(historyLua + `
 local held = redis.call('HGET', KEYS[2], 'complete')
-if held ~= history then
+if not stands(held) then
   if held then redis.call('UNLINK', KEYS[1], KEYS[2]) else redis.call('HDEL', KEYS[2], 'building') end
   return 0
 end

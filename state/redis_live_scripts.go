@@ -5,15 +5,21 @@ import "github.com/redis/go-redis/v9"
 // Versions are compared as Lua numbers, exact up to 2^53. KEYS of a command are always: 1 operations, 2 meta, 3 ahead.
 
 // historyLua is what all scripts about cached things share. history is the id of the history of the data that this master
-// has. It is the value of the mark complete: what another master wrote, or this one before a restart, may be followed by
-// changes that were lost on the way, and counts as missing. A replica may be behind: it answers an error, by which the client
-// closes the connection.
+// has; nil on a replica, which may be behind. It is the value of the mark complete: what another master wrote, or this one
+// before a restart, may have been followed by changes that were lost on the way, and counts as missing. It costs some ten
+// microseconds, so it is asked for only where something is cached.
 const historyLua = `
-local info = redis.call('INFO', 'replication')
-if not string.find(info, 'role:master', 1, true) then return redis.error_reply('READONLY a replica may be behind') end
-local history = string.match(info, 'master_replid:(%x+)')
+local function history()
+  local info = redis.call('INFO', 'replication')
+  if not string.find(info, 'role:master', 1, true) then return nil end
+  return string.match(info, 'master_replid:(%x+)')
+end
+local function stands(complete)
+  return complete and complete == history()
+end
 local function ours(token)
-  return token and string.sub(token, -#history) == history
+  local id = token and history()
+  return id and string.sub(token, -#id) == id
 end
 `
 
@@ -38,10 +44,10 @@ end
 //	ARGV 1 a fresh token, 2 how long it is good for in ms, 3 grace of a gap in ms
 var prepareScript = redis.NewScript(liveLua + `
 local meta = redis.call('HMGET', KEYS[2], 'complete', 'held', 'ahead', 'building')
-if meta[1] == history and redis.call('HLEN', KEYS[1]) == tonumber(meta[2]) and not gap(meta[3], ARGV[3]) then
+if stands(meta[1]) and redis.call('HLEN', KEYS[1]) == tonumber(meta[2]) and not gap(meta[3], ARGV[3]) then
   return ARGV[1]
 end
-local token = ARGV[1] .. ':' .. history
+local token = ARGV[1] .. ':' .. (history() or '')
 if not meta[1] and ours(meta[4]) then
   token = meta[4]
 else
@@ -72,7 +78,7 @@ end
 for i = 5, #ARGV, 2 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
 end
-redis.call('HSET', KEYS[2], 'complete', history)
+redis.call('HSET', KEYS[2], 'complete', history())
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return 1
 `)
@@ -87,7 +93,7 @@ var loadScript = redis.NewScript(liveLua + `
 local meta = redis.call('HMGET', KEYS[2], 'complete', 'held', 'ahead', 'first',
   'command', 'version', 'status', 'counts', 'errors', 'finished_at')
 local held, page = tonumber(meta[2]), tonumber(ARGV[1])
-if meta[1] ~= history or redis.call('HLEN', KEYS[1]) ~= held or gap(meta[3], ARGV[2]) then
+if not stands(meta[1]) or redis.call('HLEN', KEYS[1]) ~= held or gap(meta[3], ARGV[2]) then
   return nil
 end
 local ids = {}
@@ -119,7 +125,7 @@ local function version(operation)
 end
 local from, to = tonumber(ARGV[1]), tonumber(ARGV[2])
 local meta = redis.call('HMGET', KEYS[2], 'complete', 'version', 'held', 'ahead', 'building', 'seen')
-if meta[1] and meta[1] ~= history then return drop() end
+if meta[1] and not stands(meta[1]) then return drop() end
 if not meta[1] then
   if meta[5] and ARGV[3] == '1' then
     redis.call('HDEL', KEYS[2], 'building')

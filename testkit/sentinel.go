@@ -21,13 +21,13 @@ import (
 type RedisGroup struct {
 	Servers   []*RedisHandle // the first began as the master
 	Sentinels []*Server
-	URL       string // redis+sentinel://…, without a database
+	Addrs     []string // of the sentinels
+	URL       string   // redis+sentinel://…, without a database
 	t         testing.TB
-	addrs     []string // of the sentinels
 }
 
-// masterName is what sentinels call it.
-const masterName = "meterline"
+// MasterName is what sentinels call the master.
+const MasterName = "meterline"
 
 // RedisSentinel starts one, as durable as the uplink log needs it, with settings more for its servers. It returns when the
 // sentinels know each other and the replicas are in step, after some seconds.
@@ -43,16 +43,16 @@ func RedisSentinel(t testing.TB, replicas int, settings ...string) *RedisGroup {
 		s, addr, err := startSentinel(g.Servers[0].Addr)
 		need(t, err)
 		closeAfter(t, s)
-		g.Sentinels, g.addrs = append(g.Sentinels, &Server{t: t, proc: s}), append(g.addrs, addr)
+		g.Sentinels, g.Addrs = append(g.Sentinels, &Server{t: t, proc: s}), append(g.Addrs, addr)
 	}
-	g.URL = "redis+sentinel://" + strings.Join(g.addrs, ",") + "/" + masterName
+	g.URL = "redis+sentinel://" + strings.Join(g.Addrs, ",") + "/" + MasterName
 	Eventually(t, startWithin, g.complete, "the sentinels to know each other and the replicas")
 	return g
 }
 
 // complete says what the sentinels do not know yet.
 func (g *RedisGroup) complete() error {
-	for _, addr := range g.addrs {
+	for _, addr := range g.Addrs {
 		master, err := g.ask(addr)
 		if err != nil {
 			return err
@@ -74,14 +74,14 @@ func (g *RedisGroup) complete() error {
 // ask asks a sentinel for what it knows of the master.
 func (g *RedisGroup) ask(sentinel string) (map[string]string, error) {
 	c := redis.NewSentinelClient(&redis.Options{Addr: sentinel, DisableIdentity: true, PoolSize: 1, MaxRetries: -1, DialerRetries: 1})
-	master, err := c.Master(g.t.Context(), masterName).Result()
+	master, err := c.Master(g.t.Context(), MasterName).Result()
 	return master, errors.Join(err, c.Close())
 }
 
 // Master is the server that all sentinels take for the master; nil while they do not agree.
 func (g *RedisGroup) Master() *RedisHandle {
 	at := ""
-	for _, addr := range g.addrs {
+	for _, addr := range g.Addrs {
 		master, err := g.ask(addr)
 		here := net.JoinHostPort(master["ip"], master["port"])
 		if err != nil || at != "" && at != here {
@@ -145,5 +145,5 @@ sentinel monitor %s %s %s 2
 sentinel down-after-milliseconds %[3]s %[6]d
 sentinel failover-timeout %[3]s 5000
 sentinel parallel-syncs %[3]s 1
-`, port, h.path, masterName, host, masterPort, time.Second.Milliseconds())
+`, port, h.path, MasterName, host, masterPort, time.Second.Milliseconds())
 }

@@ -90,7 +90,7 @@ func (r *Redis) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() { every(ctx, r.opt.TrimEvery, r.trimOrWarn) })
-	others.Go(func() { every(ctx, r.opt.CheckEvery, r.look) })
+	others.Go(func() { r.look(ctx); every(ctx, r.opt.CheckEvery, r.look) })
 	defer others.Wait()
 	defer stop()
 	sub := r.client.Subscribe(ctx, wakeChannel)

@@ -49,7 +49,7 @@ func (r *Redis) tell(from command.LogPosition, generation string) {
 	r.mu.Unlock()
 	if !known {
 		r.metrics.restarts.Inc()
-		r.opt.Logger.Warn("the uplink log is another one, such as after a failover or a restart of Redis: it is read from its start",
+		r.opt.Logger.Warn("the uplink log is another one: it is read from its start",
 			"partition", from.Partition)
 	}
 }

@@ -17,7 +17,7 @@ var ErrNotReplicated = errors.New("too few replicas have the entries")
 const (
 	// waitMost is how long replicas are waited for at most: less than the client waits for an answer.
 	waitMost = 2800 * time.Millisecond
-	// waitSpare is left of the caller's time for the answer's way back.
+	// waitSpare, or a tenth, is left of the caller's time for the answer's way back.
 	waitSpare = 50 * time.Millisecond
 )
 
@@ -55,21 +55,30 @@ func (r *Redis) appendAll(ctx context.Context, calls []call) error {
 	return failed
 }
 
-// appendReplicated appends at one master. WAIT is for what its own connection has written, so it travels with the writes.
+// appendReplicated appends at one master. WAIT is for what its own connection has written, so it travels with the writes; and
+// the script with the first of them, since to be told that it is missing would take a WAIT's time.
 func (r *Redis) appendReplicated(ctx context.Context, master pipelining, calls []call) error {
-	var waits []*redis.Cmd
-	answers := runAll(ctx, master, appendScript, calls, wake, func(ctx context.Context, p redis.Pipeliner) {
-		waits = append(waits, p.Do(ctx, "WAIT", r.opt.Replicas, patience(ctx).Milliseconds()))
-	})
+	var wait *redis.Cmd
+	first := true
+	run := func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd {
+		if first {
+			first = false
+			return appendScript.Eval(ctx, c, keys, args...)
+		}
+		return appendScript.EvalSha(ctx, c, keys, args...)
+	}
+	answers := pipeline(ctx, master, run, calls, []func(context.Context, redis.Pipeliner){wake, func(ctx context.Context, p redis.Pipeliner) {
+		wait = p.Do(ctx, "WAIT", r.opt.Replicas, patience(ctx).Milliseconds())
+	}})
 	if err := r.outcome(calls, answers); err != nil {
 		return err
 	}
-	for _, w := range waits {
-		if have, err := w.Int64(); err != nil {
-			return fmt.Errorf("wait for replicas: %w", err)
-		} else if have < int64(r.opt.Replicas) {
-			return fmt.Errorf("append, with %d of %d replicas: %w", have, r.opt.Replicas, ErrNotReplicated)
-		}
+	have, err := wait.Int64()
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait for replicas: %w", err)
+	case have < int64(r.opt.Replicas):
+		return fmt.Errorf("append, with %d of %d replicas: %w", have, r.opt.Replicas, ErrNotReplicated)
 	}
 	return nil
 }
@@ -78,7 +87,8 @@ func (r *Redis) appendReplicated(ctx context.Context, master pipelining, calls [
 func patience(ctx context.Context) time.Duration {
 	most := waitMost
 	if until, ok := ctx.Deadline(); ok {
-		most = min(most, time.Until(until)-waitSpare)
+		left := time.Until(until)
+		most = min(most, left-max(left/10, waitSpare))
 	}
 	return max(most, time.Millisecond) // 0 would be for ever
 }
