@@ -54,9 +54,10 @@ func TestRedisFailoverUnderLoad(t *testing.T) {
 	var failed atomic.Int64
 	taken := make([]int, 4) // by each appender: everything below
 	var told [4]atomic.Int64
+	var longest atomic.Int64 // without an acknowledgement
 	for a := range taken {
 		work.Go(func() {
-			for ctx.Err() == nil {
+			for last := time.Now(); ctx.Err() == nil; {
 				within, stop := context.WithTimeout(ctx, 3*time.Second)
 				err := log.Append(within, []command.Uplink{entry(0, fmt.Sprintf("e-%d", a), fmt.Sprintf("%d/%d", a, taken[a]))})
 				stop()
@@ -64,6 +65,8 @@ func TestRedisFailoverUnderLoad(t *testing.T) {
 					failed.Add(1)
 					continue // not acknowledged: sent again
 				}
+				longest.Store(max(longest.Load(), int64(time.Since(last))))
+				last = time.Now()
 				taken[a]++
 				told[a].Store(int64(taken[a]))
 			}
@@ -99,6 +102,7 @@ func TestRedisFailoverUnderLoad(t *testing.T) {
 	testkit.Eventually(t, 60*time.Second, func() bool { read(); return all(before + 50) }, "appends after the failover")
 	stop()
 	work.Wait()
+	t.Logf("nothing was acknowledged for %s", time.Duration(longest.Load()))
 	if failed.Load() == 0 {
 		t.Error("nobody noticed the failover: the test shows nothing")
 	}

@@ -26,6 +26,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	stack := launch.NewStack(logger, grace)
 	defer stack.Unwind()
 	stack.Close("record", db.Close)
+	launch.RedisLog(logger)
 	client, err := launch.Redis(ctx, c.RedisURL)
 	if err != nil {
 		return err

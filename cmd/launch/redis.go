@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
@@ -213,4 +214,17 @@ func (u redisURL) fits(ctx context.Context, client redis.UniversalClient) error 
 		return errors.New("is a replica: use its master, or redis+sentinel://HOST:PORT/MASTER")
 	}
 	return nil
+}
+
+// RedisLog has the Redis client write to the program's log, at level debug: what matters of it is said by those who call
+// the client. To be called before the first client is made; it is for the whole process.
+func RedisLog(logger *slog.Logger) { redis.SetLogger(redisLog{logger}) }
+
+type redisLog struct{ *slog.Logger }
+
+// Printf is what the client calls.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	if l.Enabled(ctx, slog.LevelDebug) {
+		l.DebugContext(ctx, "redis client", "says", fmt.Sprintf(format, v...))
+	}
 }
