@@ -120,7 +120,8 @@ func TestRedisFailoverUnderLoad(t *testing.T) {
 	testkit.Eventually(t, 20*time.Second, missing, "all that was acknowledged")
 }
 
-// A new master has lost what was read last, and gives ids below it, since its clock is behind.
+// A new master has lost what was read last, and gives ids below it, since its clock is behind. By the time that the reader
+// comes, ids are beyond its position again: by comparing them alone it would skip what lies between.
 func TestRedisNewMasterBehindThePosition(t *testing.T) {
 	ctx := t.Context()
 	h, c, log := private(t, uplink.Options{})
@@ -138,15 +139,15 @@ func TestRedisNewMasterBehindThePosition(t *testing.T) {
 	r.until(3)
 
 	add(t, after, "c")
+	further := fmt.Sprintf("%d-0", time.Now().Add(2*time.Hour).UnixMilli())
+	ok(t, follower.XAdd(ctx, &redis.XAddArgs{Stream: stream, ID: further, Values: []string{"p", "further"}}).Err())
 	r.log, r.got = after, nil
-	r.until(3)
-	if payloads(r) != "a b c" {
+	r.until(4)
+	if payloads(r) != "a b c further" {
 		t.Fatal(payloads(r))
 	}
 	add(t, after, "d")
-	r.until(4)
-	old := command.LogPosition{Generation: "of the old master", Position: command.Position(ahead)}
-	after.Stored(ctx, []command.LogPosition{old}) // trims nothing of this one
+	r.until(5)
 }
 
 // The end of the log is gone though the master is the same: the log is another one from then on.
