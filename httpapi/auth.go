@@ -5,19 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
 	"meterline/fleet"
 )
 
-const (
-	codeScope = "SCOPE_MISSING"
-
-	// tokenFresh is how long a token is honoured without asking again: so long after its deletion by another process.
-	tokenFresh = 5 * time.Second
-	maxTokens  = 10_000 // remembered at once
-)
+const codeScope = "SCOPE_MISSING"
 
 // authenticate finds out who asks.
 func (a *API) authenticate(ctx context.Context, header string) (fleet.Token, error) {
@@ -63,72 +55,4 @@ func scopeNames(any []fleet.Scope) string {
 		names[i] = string(s)
 	}
 	return strings.Join(names, " or ")
-}
-
-// tokenCache remembers for a moment which tokens there are, and which there are not, by their hash: a request costs no
-// query. A token that ends by its own date ends at once.
-type tokenCache struct {
-	look func(ctx context.Context, secret string) (fleet.Token, error)
-	now  func() time.Time
-
-	mu    sync.Mutex
-	known map[[32]byte]knownToken
-}
-
-type knownToken struct {
-	token fleet.Token
-	err   error // nil or fleet.ErrNotFound
-	until time.Time
-}
-
-func newTokenCache(look func(context.Context, string) (fleet.Token, error)) *tokenCache {
-	return &tokenCache{look: look, now: time.Now, known: map[[32]byte]knownToken{}}
-}
-
-// find is fleet.Service.Authenticate, remembered.
-func (c *tokenCache) find(ctx context.Context, secret string) (fleet.Token, error) {
-	key := [32]byte(fleet.TokenHash(secret))
-	now := c.now()
-	c.mu.Lock()
-	k, ok := c.known[key]
-	c.mu.Unlock()
-	if !ok || !now.Before(k.until) {
-		token, err := c.look(ctx, secret)
-		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
-			return fleet.Token{}, err
-		}
-		k = knownToken{token, err, now.Add(tokenFresh)}
-		c.put(key, k, now)
-	}
-	if k.err == nil && k.token.ExpiresAt != nil && !now.Before(*k.token.ExpiresAt) {
-		return fleet.Token{}, fleet.ErrNotFound
-	}
-	return k.token, k.err
-}
-
-func (c *tokenCache) put(key [32]byte, k knownToken, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.known) >= maxTokens {
-		for other, o := range c.known {
-			if !now.Before(o.until) {
-				delete(c.known, other)
-			}
-		}
-	}
-	if len(c.known) >= maxTokens {
-		clear(c.known)
-	}
-	c.known[key] = k
-}
-
-// forget drops a token that was deleted here.
-func (c *tokenCache) forget(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, k := range c.known {
-		if k.err == nil && k.token.ID == id {
-			delete(c.known, key)
-		}
-	}
 }

@@ -40,6 +40,12 @@ func both(t *testing.T, test func(t *testing.T, s liveState)) {
 		t.Parallel()
 		test(t, state.NewRedis(client(t, testkit.RedisURL(t))))
 	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: testkit.RedisCluster(t), ContextTimeoutEnabled: true})
+		t.Cleanup(func() { _ = c.Close() })
+		test(t, state.NewRedis(c))
+	})
 }
 
 // client is a client with the settings that the package asks for.

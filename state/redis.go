@@ -30,6 +30,8 @@ type Redis struct {
 
 	mu   sync.Mutex
 	owed map[string]struct{} // keys of what changed while Redis could not be told: to be dropped first
+
+	looked, announced string // histories of the masters, as Lost saw them last, and when Announce did; see Lost
 }
 
 // NewRedis keeps the live state behind client, which stays the caller's to close.

@@ -15,7 +15,7 @@ import (
 )
 
 // The newest readings of a device are the hash meterline:latest:{<device>}, item -> JSON of its reading. Beside it
-// meterline:latest:{<device>}:meta holds the mark complete and, per item, the age by which readings are compared; or,
+// meterline:latest:{<device>}:meta holds the mark complete (see historyLua) and, per item, the age by which readings are compared; or,
 // while somebody reads the record, only the token building.
 
 var _ command.Newest = (*Redis)(nil)
@@ -150,20 +150,20 @@ func sortByItem(rs []meterread.Reading) {
 // KEYS of a device are always: 1 readings, 2 meta.
 
 // latestScript answers the readings in no order, nil when they are not there as a whole.
-var latestScript = redis.NewScript(`
+var latestScript = redis.NewScript(historyLua + `
 local held = redis.call('HGET', KEYS[2], 'complete')
-if not held or redis.call('HLEN', KEYS[1]) ~= redis.call('HLEN', KEYS[2]) - 1 then return nil end
+if not stands(held) or redis.call('HLEN', KEYS[1]) ~= redis.call('HLEN', KEYS[2]) - 1 then return nil end
 return redis.call('HVALS', KEYS[1])
 `)
 
 // prepareLatestScript answers the token to fill the readings with; one that is good for nothing when they are there.
 //
 //	ARGV 1 a fresh token, 2 how long it is good for in ms
-var prepareLatestScript = redis.NewScript(`
+var prepareLatestScript = redis.NewScript(historyLua + `
 local meta = redis.call('HMGET', KEYS[2], 'complete', 'building')
-if meta[1] and redis.call('HLEN', KEYS[1]) == redis.call('HLEN', KEYS[2]) - 1 then return ARGV[1] end
-local token = ARGV[1]
-if not meta[1] and meta[2] then
+if stands(meta[1]) and redis.call('HLEN', KEYS[1]) == redis.call('HLEN', KEYS[2]) - 1 then return ARGV[1] end
+local token = ARGV[1] .. ':' .. (history() or '')
+if not meta[1] and ours(meta[2]) then
   token = meta[2]
 else
   redis.call('UNLINK', KEYS[1], KEYS[2])
@@ -176,14 +176,14 @@ return token
 // fillLatestScript puts the readings in place when the token still stands. It answers 1 when it did, 0 when not.
 //
 //	ARGV 1 token, 2 lifetime in ms, then item, age and reading of each
-var fillLatestScript = redis.NewScript(`
-if redis.call('HGET', KEYS[2], 'building') ~= ARGV[1] then return 0 end
+var fillLatestScript = redis.NewScript(historyLua + `
+if not ours(ARGV[1]) or redis.call('HGET', KEYS[2], 'building') ~= ARGV[1] then return 0 end
 redis.call('UNLINK', KEYS[1], KEYS[2])
 for i = 3, #ARGV, 3 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
 end
-redis.call('HSET', KEYS[2], 'complete', 1)
+redis.call('HSET', KEYS[2], 'complete', history())
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1
@@ -193,9 +193,10 @@ return 1
 // voids the token of whoever fills it in just now. It answers how many it wrote.
 //
 //	ARGV 1 lifetime in ms, then item, age and reading of each
-var putLatestScript = redis.NewScript(`
-if not redis.call('HGET', KEYS[2], 'complete') then
-  redis.call('HDEL', KEYS[2], 'building')
+var putLatestScript = redis.NewScript(historyLua + `
+local held = redis.call('HGET', KEYS[2], 'complete')
+if not stands(held) then
+  if held then redis.call('UNLINK', KEYS[1], KEYS[2]) else redis.call('HDEL', KEYS[2], 'building') end
   return 0
 end
 local written = 0

@@ -75,8 +75,18 @@ func (r *Redis) Restore(ctx context.Context, sessions []command.Session) error {
 	return nil
 }
 
-// Lost says whether this incarnation of the gateway is not announced: it never was, or Redis was flushed since.
+// Lost says whether this incarnation of the gateway is not announced, because it never was or Redis was flushed since, or
+// whether other masters answer than at its last announcement: after a failover, or a restart, the last sessions may be
+// missing.
 func (r *Redis) Lost(ctx context.Context, gateway, incarnation string) (bool, error) {
+	now, err := r.histories(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look at the history of Redis: %w", err)
+	}
+	r.mu.Lock()
+	r.looked = now
+	another := r.announced != now
+	r.mu.Unlock()
 	raw, err := r.client.HGet(ctx, gatewaysKey, gateway).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return true, nil
@@ -88,7 +98,7 @@ func (r *Redis) Lost(ctx context.Context, gateway, incarnation string) (bool, er
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return true, nil //nolint:nilerr // an entry that nobody can read announces nobody: it is to be written again
 	}
-	return a.Incarnation != incarnation, nil
+	return another || a.Incarnation != incarnation, nil
 }
 
 // Announce is the heartbeat of a gateway: its presence counts only while beat rises.
@@ -100,6 +110,9 @@ func (r *Redis) Announce(ctx context.Context, g command.Gateway, beat int64) err
 	if err := r.client.HSet(ctx, gatewaysKey, g.ID, b).Err(); err != nil {
 		return fmt.Errorf("announce gateway %s: %w", g.ID, err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.announced = r.looked
 	return nil
 }
 

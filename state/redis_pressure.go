@@ -35,21 +35,8 @@ func (r *Redis) Run(ctx context.Context) error {
 // Relieve drops commands and newest readings when Redis is above 60 % of its maxmemory, and says how many keys it
 // dropped. From then on, until it finds Redis below, Fill and FillLatest do nothing.
 func (r *Redis) Relieve(ctx context.Context) (dropped int, err error) {
-	nodes := func(f func(context.Context, *redis.Client) error) error {
-		switch c := r.client.(type) {
-		case *redis.ClusterClient:
-			return c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-				r.mu.Lock() // nodes are visited at once
-				defer r.mu.Unlock()
-				return f(ctx, node)
-			})
-		case *redis.Client:
-			return f(ctx, c)
-		}
-		return fmt.Errorf("do not know the nodes of a %T", r.client)
-	}
 	full := false
-	err = nodes(func(ctx context.Context, node *redis.Client) error {
+	err = r.masters(ctx, func(ctx context.Context, node *redis.Client) error {
 		tight, err := isTight(ctx, node)
 		full = full || tight
 		return err
@@ -61,7 +48,7 @@ func (r *Redis) Relieve(ctx context.Context) (dropped int, err error) {
 	if !full {
 		return 0, nil
 	}
-	err = nodes(func(ctx context.Context, node *redis.Client) error {
+	err = r.masters(ctx, func(ctx context.Context, node *redis.Client) error {
 		n, err := dropLiveState(ctx, node)
 		dropped += n
 		return err

@@ -65,7 +65,7 @@ func TestRedisKeysAreThoseOfTheDesign(t *testing.T) {
 	}
 	meta, err := c.HGetAll(ctx, "meterline:command:{c-1}:meta").Result()
 	ok(t, err)
-	if meta["tenant"] != "acme" || meta["status"] != "failed" || meta["version"] != "2" || meta["complete"] != "1" ||
+	if meta["tenant"] != "acme" || meta["status"] != "failed" || meta["version"] != "2" || len(meta["complete"]) != 40 ||
 		!strings.Contains(meta["counts"], `"failed":1`) {
 		t.Errorf("meta %v", meta)
 	}
@@ -203,7 +203,7 @@ func TestRedisAway(t *testing.T) {
 	if _, found, err := s.Latest(t.Context(), "m-1"); found || err != nil {
 		t.Fatal("an old reading passes for the newest", err)
 	}
-	load(t, s, "c-2", 10)
+	missing(t, s, "c-2") // Redis was restarted: it may lack the last changes
 }
 
 func TestRedisPausedHoldsNobodyLongerThanTheContext(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -25,7 +26,14 @@ const redisDatabases = 64
 
 // StartRedis starts a Redis with its files in a temporary directory. It takes some tens of milliseconds.
 // Tests call [Redis], [RedisURL] or [RedisPrivate] instead.
-func StartRedis() (*RedisServer, error) {
+func StartRedis() (*RedisServer, error) { return startRedis(asDurable...) }
+
+// asDurable is how the uplink log needs its Redis.
+var asDurable = []string{"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
+	"--databases", strconv.Itoa(redisDatabases)}
+
+// startRedis starts a Redis with settings of the caller's, a configuration file first if there is one.
+func startRedis(settings ...string) (*RedisServer, error) {
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, &missing{server: "Redis", install: "redis-server"}
@@ -39,7 +47,7 @@ func StartRedis() (*RedisServer, error) {
 		if port, err = freePort(); err != nil {
 			break
 		}
-		s := newRedis(bin, h, port)
+		s := newRedis(bin, h, port, settings)
 		if err = s.proc.start(); err == nil {
 			return s, nil
 		}
@@ -50,13 +58,12 @@ func StartRedis() (*RedisServer, error) {
 // Close ends the server and removes its files.
 func (s *RedisServer) Close() error { return s.proc.close() }
 
-func newRedis(bin string, h *home, port int) *RedisServer {
+func newRedis(bin string, h *home, port int, settings []string) *RedisServer {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	return &RedisServer{Addr: addr, proc: &process{
 		name: "redis",
-		argv: []string{bin, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", h.path,
-			"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
-			"--databases", strconv.Itoa(redisDatabases), "--daemonize", "no"},
+		argv: slices.Concat([]string{bin}, settings,
+			[]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", h.path, "--daemonize", "no"}),
 		home:     h,
 		dieWith:  syscall.SIGKILL,
 		stopWith: syscall.SIGTERM,

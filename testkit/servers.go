@@ -117,7 +117,14 @@ type RedisHandle struct {
 // RedisPrivate starts a Redis for the test alone and removes it when the test ends.
 func RedisPrivate(t testing.TB) *RedisHandle {
 	t.Helper()
-	s, err := StartRedis()
+	return RedisConfigured(t, asDurable...)
+}
+
+// RedisConfigured is RedisPrivate with settings of the test's own, as arguments of redis-server: a configuration file
+// first, if there is one, then such as "--appendfsync", "always". Port, address and directory are given.
+func RedisConfigured(t testing.TB, settings ...string) *RedisHandle {
+	t.Helper()
+	s, err := startRedis(settings...)
 	need(t, err)
 	closeAfter(t, s.proc)
 	return &RedisHandle{Server: Server{t: t, proc: s.proc}, Addr: s.Addr}

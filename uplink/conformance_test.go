@@ -31,6 +31,12 @@ func both(t *testing.T, limit int, test func(t *testing.T, log command.Log)) {
 		run(t, log)
 		test(t, log)
 	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		log := uplink.NewRedis(cluster(t), uplink.Options{Limit: limit, TrimEvery: 10 * time.Millisecond})
+		run(t, log)
+		test(t, log)
+	})
 	t.Run("two as one", func(t *testing.T) {
 		t.Parallel()
 		first := uplink.NewRedis(client(t, testkit.RedisURL(t)), uplink.Options{Limit: limit, TrimEvery: 10 * time.Millisecond})
@@ -63,6 +69,14 @@ func client(t testing.TB, url string) *redis.Client {
 	ok(t, err)
 	o.ContextTimeoutEnabled = true
 	c := redis.NewClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// cluster is a client of a Cluster that the test has to itself.
+func cluster(t testing.TB) *redis.ClusterClient {
+	t.Helper()
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: testkit.RedisCluster(t), ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

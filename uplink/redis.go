@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +19,12 @@ import (
 // The log in Redis is one stream per partition, meterline:uplink:{<n>}, with a key beside it that names its generation,
 // meterline:uplink:{<n>}:generation: whoever finds that missing (Redis was flushed) makes another, and readers begin
 // again at the start. There are no consumer groups: positions live in the record, with the data.
+//
+// What readers see as the generation is that key and the replication id of the master that answers. It is another one
+// whenever the history of the data may have lost its end: after a failover, and after any restart. A reader then begins
+// at the start, too: entry ids come from the clock of the master, so a new master, which may never have had what was
+// read last, can give entries ids below the reader's position. What is read twice is absorbed by its keys, and what is
+// stored has been trimmed, but for the last second.
 
 const wakeChannel = "meterline:uplinks"
 
@@ -30,6 +35,9 @@ const DefaultLimit = 1_000_000
 type Options struct {
 	Limit      int                   // entries per partition; DefaultLimit
 	TrimEvery  time.Duration         // how often Run forgets what is stored; a second
+	Replicas   int                   // that must have an entry before it counts as appended; none
+	CheckEvery time.Duration         // how often Run looks whether Redis is still as durable as it must be; 5 s
+	AllowWeak  bool                  // Ready says nothing of a Redis that is not
 	Logger     *slog.Logger          // nowhere
 	Registerer prometheus.Registerer // nowhere
 }
@@ -45,9 +53,12 @@ type Redis struct {
 	mu      sync.Mutex
 	lengths map[int]int64               // of partitions, as Append saw them last
 	stored  map[int]command.LogPosition // to be trimmed by Run
+	another map[int]string              // generations that readers were told of
+	weak    string                      // what was wrong with the durability of Redis when Run looked last
 }
 
-// NewRedis keeps the log behind client, which stays the caller's to close. Gateways need no Run.
+// NewRedis keeps the log behind client, which stays the caller's to close. Without Run nothing is trimmed, Arrived does not
+// signal, and nobody notices a Redis that becomes weak.
 func NewRedis(client redis.UniversalClient, opt Options) *Redis {
 	if opt.Limit == 0 {
 		opt.Limit = DefaultLimit
@@ -55,11 +66,14 @@ func NewRedis(client redis.UniversalClient, opt Options) *Redis {
 	if opt.TrimEvery == 0 {
 		opt.TrimEvery = time.Second
 	}
+	if opt.CheckEvery == 0 {
+		opt.CheckEvery = 5 * time.Second
+	}
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Redis{client: client, opt: opt, metrics: newMetrics(opt.Registerer), arrived: make(chan struct{}, 1),
-		lengths: map[int]int64{}, stored: map[int]command.LogPosition{}}
+		lengths: map[int]int64{}, stored: map[int]command.LogPosition{}, another: map[int]string{}}
 }
 
 // keysOf are the stream of a partition and its generation.
@@ -71,13 +85,17 @@ func keysOf(partition int) []string {
 // Arrived signals that there may be something to read, while Run runs.
 func (r *Redis) Arrived() <-chan struct{} { return r.arrived }
 
-// Run listens for what is appended and forgets what is stored, until ctx is done.
+// Run listens for what is appended, forgets what is stored and watches how durable Redis is, until ctx is done.
 func (r *Redis) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	others.Go(func() { every(ctx, r.opt.TrimEvery, r.trimOrWarn) })
+	others.Go(func() { r.look(ctx); every(ctx, r.opt.CheckEvery, r.look) })
+	defer others.Wait()
+	defer stop()
 	sub := r.client.Subscribe(ctx, wakeChannel)
 	wakes := sub.Channel() // connects again by itself
 	defer func() { _ = sub.Close() }()
-	tick := time.NewTicker(r.opt.TrimEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,11 +105,27 @@ func (r *Redis) Run(ctx context.Context) error {
 				return errors.New("listen for uplinks: the client was closed")
 			}
 			r.signal()
-		case <-tick.C:
-			if err := r.trim(ctx); err != nil && ctx.Err() == nil {
-				r.opt.Logger.Warn("uplink log not trimmed", "error", err)
-			}
 		}
+	}
+}
+
+// every calls f each time, until ctx is done.
+func every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f(ctx)
+		}
+	}
+}
+
+func (r *Redis) trimOrWarn(ctx context.Context) {
+	if err := r.trim(ctx); err != nil && ctx.Err() == nil {
+		r.opt.Logger.Warn("uplink log not trimmed", "error", err)
 	}
 }
 
@@ -125,7 +159,7 @@ func (r *Redis) trim(ctx context.Context) error {
 		calls = append(calls, call{n, []any{p.Generation, string(p.Position)}})
 	}
 	var failed error
-	for i, a := range r.runAll(ctx, trimScript, calls) {
+	for i, a := range runAll(ctx, r.client, trimScript, calls) {
 		n := calls[i].partition
 		removed, err := a.Int64()
 		if err != nil {
@@ -145,78 +179,11 @@ func (r *Redis) trim(ctx context.Context) error {
 //
 //	KEYS 1 stream, 2 generation
 //	ARGV 1 generation, 2 position
-var trimScript = redis.NewScript(`
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+var trimScript = redis.NewScript(generationLua + `
+local name, master = redis.call('GET', KEYS[2]), history()
+if not name or not master or name .. '.' .. master ~= ARGV[1] then return 0 end
 return redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[2], 'LIMIT', 200000)
 `)
-
-// call is one run of a script on a partition.
-type call struct {
-	partition int
-	args      []any
-}
-
-// runAll runs a script once per call, all of them together, and then what else is given. The answers are in the calls'
-// order, each with its own error.
-func (r *Redis) runAll(ctx context.Context, s *redis.Script, calls []call, then ...func(context.Context, redis.Pipeliner)) []*redis.Cmd {
-	answers := r.pipeline(ctx, s.EvalSha, calls, then)
-	var again []call
-	var places []int
-	for i, a := range answers {
-		if redis.HasErrorPrefix(a.Err(), "NOSCRIPT") {
-			again, places = append(again, calls[i]), append(places, i)
-		}
-	}
-	for i, a := range r.pipeline(ctx, s.Eval, again, then) {
-		answers[places[i]] = a
-	}
-	return answers
-}
-
-type evalFunc func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
-
-func (r *Redis) pipeline(ctx context.Context, eval evalFunc, calls []call, then []func(context.Context, redis.Pipeliner)) []*redis.Cmd {
-	if len(calls) == 0 {
-		return nil
-	}
-	answers := make([]*redis.Cmd, len(calls))
-	_, _ = r.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each answer carries its own error
-		for i, c := range calls {
-			answers[i] = eval(ctx, p, keysOf(c.partition), c.args...)
-		}
-		for _, f := range then {
-			f(ctx, p)
-		}
-		return nil
-	})
-	return answers
-}
-
-// CheckDurability says what is weak about the Redis behind the log: an acknowledged uplink survives every crash only
-// with appendonly, appendfsync always and no eviction.
-func (r *Redis) CheckDurability(ctx context.Context) error {
-	if cluster, ok := r.client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return durable(ctx, node) })
-	}
-	return durable(ctx, r.client)
-}
-
-func durable(ctx context.Context, c redis.Cmdable) error {
-	var weak []string
-	for _, must := range [][2]string{{"appendonly", "yes"}, {"appendfsync", "always"}, {"maxmemory-policy", "noeviction"}} {
-		got, err := c.ConfigGet(ctx, must[0]).Result()
-		if err != nil {
-			return fmt.Errorf("whether the uplink log's Redis is durable cannot be known, CONFIG is unavailable: %w", err)
-		}
-		if got[must[0]] != must[1] {
-			weak = append(weak, fmt.Sprintf("%s is %q, not %q", must[0], got[must[0]], must[1]))
-		}
-	}
-	if len(weak) > 0 {
-		return errors.New("the uplink log's Redis may lose acknowledged uplinks: " + strings.Join(weak, ", "))
-	}
-	return nil
-}
 
 // newGeneration names a generation, should there be none.
 func newGeneration() string { return rand.Text() }

@@ -13,7 +13,7 @@ import (
 )
 
 // Append puts entries in, in their order within each partition, and returns when Redis has them as durably as it keeps
-// anything. Each partition's entries go in all or none; an error means that some partitions' may not have, and the
+// anything, and so many replicas have received them as Options say. Each partition's entries go in all or none; an error means that some partitions' may not have, and the
 // caller sends all of them again. ErrFull is known before anything is written, unless the partition filled up just now.
 func (r *Redis) Append(ctx context.Context, entries []command.Uplink) error {
 	if len(entries) == 0 {
@@ -24,8 +24,7 @@ func (r *Redis) Append(ctx context.Context, entries []command.Uplink) error {
 		r.metrics.failed(err, len(entries))
 		return err
 	}
-	err := r.outcome(calls, r.runAll(ctx, appendScript, calls, wake))
-	if err != nil {
+	if err := r.appendAll(ctx, calls); err != nil {
 		r.metrics.failed(err, len(entries))
 		return err
 	}

@@ -24,7 +24,7 @@ func (r *Redis) Read(ctx context.Context, from []command.LogPosition, limit int)
 		calls[i] = call{f.Partition, []any{f.Generation, string(f.Position), limit, newGeneration(), readBytes}}
 	}
 	batches := make([]command.LogBatch, len(from))
-	for i, a := range r.runAll(ctx, readScript, calls) {
+	for i, a := range runAll(ctx, r.client, readScript, calls) {
 		raw, err := a.Slice()
 		if err == nil {
 			batches[i], err = decodeBatch(from[i], raw)
@@ -33,23 +33,59 @@ func (r *Redis) Read(ctx context.Context, from []command.LogPosition, limit int)
 			return nil, fmt.Errorf("read partition %d of the uplink log: %w", from[i].Partition, err)
 		}
 		r.metrics.read.Add(float64(len(batches[i].Entries)))
+		r.tell(from[i], batches[i].Generation)
 	}
 	return batches, nil
 }
 
+// tell says, once per generation, that a partition is read from its start because it is another one.
+func (r *Redis) tell(from command.LogPosition, generation string) {
+	if from.Generation == "" || from.Generation == generation {
+		return
+	}
+	r.mu.Lock()
+	known := r.another[from.Partition] == generation
+	r.another[from.Partition] = generation
+	r.mu.Unlock()
+	if !known {
+		r.metrics.restarts.Inc()
+		r.opt.Logger.Warn("the uplink log is another one: it is read from its start",
+			"partition", from.Partition)
+	}
+}
+
 // readScript answers generation, the clock in seconds and microseconds, whether there may be more, and entries after a
-// position, or from the start when the log is of another generation. All of one moment.
+// position, or from the start when the log is of another generation. All of one moment. A log that ends before the position
+// has lost its end, by whatever way, and is made another generation. A replica may be behind: it answers an error, by which
+// the client closes the connection.
 //
 //	KEYS 1 stream, 2 generation
 //	ARGV 1 generation, 2 position, 3 most entries, 4 a generation, should there be none, 5 enough bytes
-var readScript = redis.NewScript(`
-local generation = redis.call('GET', KEYS[2])
-if not generation then
-  generation = ARGV[4]
-  redis.call('SET', KEYS[2], generation)
+var readScript = redis.NewScript(generationLua + `
+local function ends()
+  local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+  return '0-0'
 end
+local function less(a, b)
+  local a1, a2 = string.match(a, '(%d+)-(%d+)')
+  local b1, b2 = string.match(b, '(%d+)-(%d+)')
+  a1, b1 = tonumber(a1), tonumber(b1)
+  return a1 < b1 or a1 == b1 and tonumber(a2) < tonumber(b2)
+end
+local master = history()
+if not master then return redis.error_reply('READONLY a replica may be behind') end
+local name = redis.call('GET', KEYS[2])
+local known = name and name .. '.' .. master == ARGV[1] and ARGV[2] ~= ''
+if not name or known and less(ends(), ARGV[2]) then
+  name, known = ARGV[4], false
+  redis.call('SET', KEYS[2], name)
+end
+local generation = name .. '.' .. master
 local start = '-'
-if generation == ARGV[1] and ARGV[2] ~= '' then start = '(' .. ARGV[2] end
+if known then start = '(' .. ARGV[2] end
 local time = redis.call('TIME')
 local entries, most, bytes, more = {}, tonumber(ARGV[3]), 0, 1
 while more == 1 and #entries < most and bytes < tonumber(ARGV[5]) do

@@ -51,6 +51,7 @@ func (c *serveCmd) Run(p *program) error {
 	}
 	stack := launch.NewStack(logger, grace)
 	stack.Close("record", db.Close)
+	launch.RedisLog(logger)
 	client, err := launch.Redis(p.ctx, c.RedisURL)
 	if err != nil {
 		stack.Unwind()

@@ -10,6 +10,7 @@ import (
 	"meterline/command"
 	"meterline/httpapi"
 	"meterline/state"
+	"meterline/uplink"
 )
 
 // grace is how long a gateway takes at most to end; the broker's own drain takes at most 8 s of it.
@@ -25,6 +26,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	stack := launch.NewStack(logger, grace)
 	defer stack.Unwind()
 	stack.Close("record", db.Close)
+	launch.RedisLog(logger)
 	client, err := launch.Redis(ctx, c.RedisURL)
 	if err != nil {
 		return err
@@ -48,9 +50,13 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 		edge.Close()
 		return err
 	}
-	health := httpapi.Health(map[string]func(context.Context) error{
+	checks := map[string]func(context.Context) error{
 		"redis": func(ctx context.Context) error { return client.Ping(ctx).Err() },
-	}, metrics, logger)
+	}
+	if streams, ok := log.(*uplink.Redis); ok {
+		checks["uplink log"] = streams.Ready
+	}
+	health := httpapi.Health(checks, metrics, logger)
 	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, health, logger) })
 	stack.Close("presence", func() error {
 		ctx, stop := context.WithTimeout(context.Background(), time.Second)

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"meterline/store"
 )
 
@@ -29,14 +27,6 @@ func CheckAddress(flag, address string) error {
 	return nil
 }
 
-// CheckRedisURL says what is wrong with the value of a Redis flag, if anything.
-func CheckRedisURL(flag, address string) error {
-	if _, err := redis.ParseURL(address); err != nil {
-		return fmt.Errorf("--%s: must be redis://USER:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS", flag)
-	}
-	return nil
-}
-
 // CheckDatabaseURL says what is wrong with the value of --database-url, if anything. What the URL holds is not repeated: it
 // may hold a password.
 func CheckDatabaseURL(databaseURL string) error {
@@ -48,24 +38,6 @@ func CheckDatabaseURL(databaseURL string) error {
 		return errors.New("--database-url: must be postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH")
 	}
 	return nil
-}
-
-// Redis connects to the server at address, such as redis://user:password@host:6379/0 or rediss:// for TLS.
-func Redis(ctx context.Context, address string) (redis.UniversalClient, error) {
-	opt, err := redis.ParseURL(address)
-	if err != nil {
-		return nil, err
-	}
-	opt.MaxRetries = -1 // whoever calls knows better whether and when
-	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = 2*time.Second, 3*time.Second, 3*time.Second
-	opt.ContextTimeoutEnabled = true
-	client := redis.NewClient(opt)
-	ctx, stop := context.WithTimeout(ctx, reachWithin)
-	defer stop()
-	if err := client.Ping(ctx).Err(); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot reach Redis at %s: %w", opt.Addr, err), client.Close())
-	}
-	return client, nil
 }
 
 // Store opens the record, which must be migrated, and reads what the processes share.

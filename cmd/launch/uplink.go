@@ -16,9 +16,10 @@ import (
 
 // Uplink are the flags of where the live state and the uplink log are.
 type Uplink struct {
-	RedisURL        string `name:"redis-url" default:"redis://127.0.0.1:6379/0" placeholder:"URL" help:"Redis for the live state."`
+	RedisURL        string `name:"redis-url" default:"redis://127.0.0.1:6379/0" placeholder:"URL" help:"Redis for the live state: redis://…, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/NUMBER or redis+cluster://HOST:PORT,HOST:PORT; rediss… for TLS."`
 	UplinkRedisURL  string `name:"uplink-redis-url" placeholder:"URL" help:"Redis for the uplink log; default: the same."`
 	UplinkIn        string `name:"uplink" default:"redis" enum:"redis,store" help:"Which uplink log gateways append to: redis or store (a table in PostgreSQL). Backends read both."`
+	UplinkReplicas  int    `name:"uplink-replicas" default:"0" help:"Replicas of that Redis that must have received an uplink before it is acknowledged (WAIT)."`
 	AllowWeakUplink bool   `name:"allow-weak-uplink" help:"Start although the Redis of the uplink log can lose what it acknowledged."`
 }
 
@@ -28,8 +29,17 @@ func (u Uplink) Validate() error {
 	if u.UplinkRedisURL != "" {
 		err = errors.Join(err, CheckRedisURL("uplink-redis-url", u.UplinkRedisURL))
 	}
+	switch {
+	case u.UplinkReplicas < 0 || u.UplinkReplicas > mostReplicas:
+		err = errors.Join(err, fmt.Errorf("--uplink-replicas: must be 0 to %d", mostReplicas))
+	case u.UplinkReplicas > 0 && u.UplinkIn != "redis":
+		err = errors.Join(err, errors.New("--uplink-replicas: is for --uplink redis"))
+	}
 	return err
 }
+
+// mostReplicas bounds a mistake: nobody waits for more.
+const mostReplicas = 10
 
 // Append opens the uplink log that a gateway appends to. client is that of the live state.
 func (u Uplink) Append(ctx context.Context, stack *Stack, db *store.DB, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (command.Log, error) {
@@ -84,7 +94,9 @@ func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.Universa
 		}
 		stack.Close("redis of the uplink log", client.Close)
 	}
-	log := uplink.NewRedis(client, uplink.Options{Logger: logger, Registerer: registerer})
+	log := uplink.NewRedis(client, uplink.Options{
+		Replicas: u.UplinkReplicas, AllowWeak: u.AllowWeakUplink, Logger: logger, Registerer: registerer,
+	})
 	stack.Go("uplink log in redis", log.Run)
 	return log, nil
 }

@@ -1,0 +1,149 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisGroup is a master with replicas, watched by three sentinels of which two must agree. All of it is the test's own.
+type RedisGroup struct {
+	Servers   []*RedisHandle // the first began as the master
+	Sentinels []*Server
+	Addrs     []string // of the sentinels
+	URL       string   // redis+sentinel://…, without a database
+	t         testing.TB
+}
+
+// MasterName is what sentinels call the master.
+const MasterName = "meterline"
+
+// RedisSentinel starts one, as durable as the uplink log needs it, with settings more for its servers. It returns when the
+// sentinels know each other and the replicas are in step, after some seconds.
+func RedisSentinel(t testing.TB, replicas int, settings ...string) *RedisGroup {
+	t.Helper()
+	settings = slices.Concat(asDurable, []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}, settings)
+	g := &RedisGroup{t: t, Servers: []*RedisHandle{RedisConfigured(t, settings...)}}
+	host, port, _ := net.SplitHostPort(g.Servers[0].Addr)
+	for range replicas {
+		g.Servers = append(g.Servers, RedisConfigured(t, append(slices.Clone(settings), "--replicaof", host+" "+port)...))
+	}
+	for range 3 {
+		s, addr, err := startSentinel(g.Servers[0].Addr)
+		need(t, err)
+		closeAfter(t, s)
+		g.Sentinels, g.Addrs = append(g.Sentinels, &Server{t: t, proc: s}), append(g.Addrs, addr)
+	}
+	g.URL = "redis+sentinel://" + strings.Join(g.Addrs, ",") + "/" + MasterName
+	Eventually(t, startWithin, g.complete, "the sentinels to know each other and the replicas")
+	return g
+}
+
+// complete says what the sentinels do not know yet.
+func (g *RedisGroup) complete() error {
+	for _, addr := range g.Addrs {
+		master, err := g.ask(addr)
+		if err != nil {
+			return err
+		}
+		if master["num-other-sentinels"] != "2" || master["num-slaves"] != strconv.Itoa(len(g.Servers)-1) || master["flags"] != "master" {
+			return fmt.Errorf("the sentinel at %s sees %s other sentinels, %s replicas, a %s", addr,
+				master["num-other-sentinels"], master["num-slaves"], master["flags"])
+		}
+	}
+	return withRedis(g.Servers[0].Addr, func(c *redis.Client) error {
+		info, err := c.Info(g.t.Context(), "replication").Result()
+		if n := strings.Count(info, "state=online"); err == nil && n != len(g.Servers)-1 {
+			err = fmt.Errorf("%d replicas are in step", n)
+		}
+		return err
+	})
+}
+
+// ask asks a sentinel for what it knows of the master.
+func (g *RedisGroup) ask(sentinel string) (map[string]string, error) {
+	c := redis.NewSentinelClient(&redis.Options{Addr: sentinel, DisableIdentity: true, PoolSize: 1, MaxRetries: -1, DialerRetries: 1})
+	master, err := c.Master(g.t.Context(), MasterName).Result()
+	return master, errors.Join(err, c.Close())
+}
+
+// Master is the server that all sentinels take for the master; nil while they do not agree.
+func (g *RedisGroup) Master() *RedisHandle {
+	at := ""
+	for _, addr := range g.Addrs {
+		master, err := g.ask(addr)
+		here := net.JoinHostPort(master["ip"], master["port"])
+		if err != nil || at != "" && at != here {
+			return nil
+		}
+		at = here
+	}
+	i := slices.IndexFunc(g.Servers, func(s *RedisHandle) bool { return s.Addr == at })
+	if i < 0 {
+		return nil
+	}
+	return g.Servers[i]
+}
+
+// Failover waits until the sentinels have agreed on another master than the one that was lost.
+func (g *RedisGroup) Failover(lost *RedisHandle) (master *RedisHandle) {
+	g.t.Helper()
+	Eventually(g.t, startWithin, func() bool { master = g.Master(); return master != nil && master != lost }, "another master")
+	return master
+}
+
+func startSentinel(master string) (*process, string, error) {
+	h, err := newHome("sentinel", nil)
+	if err != nil {
+		return nil, "", err
+	}
+	for range portTries {
+		var port int
+		if port, err = freePort(); err != nil {
+			break
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		p := newSentinel(h, addr)
+		if err = os.WriteFile(p.argv[1], []byte(sentinelConf(h, port, master)), 0o600); err != nil {
+			break
+		}
+		if err = p.start(); err == nil {
+			return p, addr, nil
+		}
+	}
+	return nil, "", errors.Join(err, h.remove())
+}
+
+func newSentinel(h *home, addr string) *process {
+	return &process{
+		name: "sentinel", home: h, dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM,
+		argv: []string{"redis-server", filepath.Join(h.path, "sentinel.conf"), "--sentinel"},
+		ready: func(ctx context.Context) error {
+			return withRedis(addr, func(c *redis.Client) error { return c.Ping(ctx).Err() })
+		},
+	}
+}
+
+// sentinelConf makes a failover quick: a master is given up after a second.
+func sentinelConf(h *home, port int, master string) string {
+	host, masterPort, _ := net.SplitHostPort(master)
+	return fmt.Sprintf(`port %d
+bind 127.0.0.1
+dir %s
+sentinel monitor %s %s %s 2
+sentinel down-after-milliseconds %[3]s %[6]d
+sentinel failover-timeout %[3]s 5000
+sentinel parallel-syncs %[3]s 1
+`, port, h.path, MasterName, host, masterPort, time.Second.Milliseconds())
+}
