@@ -243,7 +243,7 @@ func (s *Service) Cancel(ctx context.Context, by fleet.Token, id ID) (View, erro
 	var after DeviceID
 	for more := true; more; {
 		var err error
-		_, after, more, err = s.opt.Ledger.End(ctx, nil, id, Cancelled, "cancelled by "+by.ID, after, endChunk)
+		_, after, more, err = s.opt.Ledger.End(ctx, nil, []ID{id}, Cancelled, "cancelled by "+by.ID, after, endChunk)
 		if err != nil {
 			s.Touched(ctx, []ID{id})
 			return View{}, err
