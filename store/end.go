@@ -51,6 +51,7 @@ type endedFrom struct {
 	State command.State      `db:"state"`
 	N     int                `db:"n"`
 	Last  meterread.DeviceID `db:"last"`
+	Rows  string             `db:"rows"` // where they are; PostgreSQL only
 }
 
 func (e *ending) run(f command.Fence, ids []command.ID, after meterread.DeviceID, limit int) (done command.Committed,
@@ -85,7 +86,7 @@ func (e *ending) run(f command.Fence, ids []command.ID, after meterread.DeviceID
 	for i, c := range cs {
 		done.Changes[i] = command.Change{From: c.Version - 1, Command: c, Bulk: n > fewEnded || c.Counts.Total > command.LiveLimit, Ended: *d[c.ID].Of(e.as)}
 	}
-	return done, last, n == limit, e.end(f, now, done.Changes, after, last)
+	return done, last, n == limit, e.end(f, now, found, done.Changes, after, last)
 }
 
 // which narrows operations to those to be ended, from $3 on: $3 is the moment.
@@ -109,65 +110,64 @@ func (e *ending) which(f command.Fence, now time.Time, args []any) (string, []an
 // lockSome locks operations in order of their keys, and counts them where they are.
 func (e *ending) lockSome(f command.Fence, now time.Time, ids []command.ID, after meterread.DeviceID, limit int) ([]endedFrom, error) {
 	of, order := `command_id = $1 AND device_id > $2`, `device_id`
-	args := []any{"", string(after)}
 	if e.many {
-		of, order = e.among("command_id", 1)+` AND device_id > $2`, `command_id, device_id`
-		args[0] = texts(e.dialect, ids)
-	} else {
-		args[0] = string(ids[0])
+		of, order = e.among("command_id", 1)+` AND CAST($2 AS text) = ''`, `command_id, device_id`
+		after = ""
 	}
-	which, args := e.which(f, now, args)
+	first := string(ids[0])
+	if e.many {
+		first = texts(e.dialect, ids)
+	}
+	which, args := e.which(f, now, []any{first, string(after)})
 	args = append(args, limit)
+	row, rows := "1", "''"
+	if e.postgres {
+		row, rows = "ctid", "CAST(array_agg(v_row) AS text)"
+	}
 	var found []endedFrom
 	err := e.list(&found, `
 		WITH held AS MATERIALIZED (
-			SELECT command_id, device_id, state
+			SELECT command_id, device_id, state, `+row+` AS v_row
 			FROM operations
 			WHERE `+of+` AND `+which+`
 			ORDER BY `+order+`
 			LIMIT $`+strconv.Itoa(len(args))+e.lock("FOR NO KEY UPDATE")+`)
-		SELECT command_id, state, count(*) AS n, max(device_id) AS last
+		SELECT command_id, state, count(*) AS n, max(device_id) AS last, `+rows+` AS rows
 		FROM held
-		GROUP BY command_id, state`, args...)
+		GROUP BY command_id, state
+		ORDER BY command_id`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("lock what is to end: %w", err)
 	}
 	return found, nil
 }
 
-var endedColumns = columns("v_command text, v_changed bigint")
-
-// end ends what lockSome has locked, up to the device last where that is given. Others cannot have changed it; should they
-// have added to it, it runs again.
-func (e *ending) end(f command.Fence, now time.Time, changes []command.Change, after, last meterread.DeviceID) error {
-	move := marshal(command.Move{State: e.as, At: now, Reason: e.reason})
-	for _, listed := range []bool{false, true} {
-		in, n := newInput(endedColumns, len(changes)), 0
-		by := map[command.ID]*command.Change{}
-		for i := range changes {
-			c := &changes[i]
-			if c.Bulk != listed {
-				in.add(string(c.Command.ID), c.Command.Version)
-				by[c.Command.ID] = c
-				n += c.Ended
-			}
+// end ends what lockSome has locked. Others cannot have changed it; should they have added to it, it runs again.
+func (e *ending) end(f command.Fence, now time.Time, found []endedFrom, changes []command.Change, after, last meterread.DeviceID) error {
+	by := make(map[command.ID]*command.Change, len(changes))
+	var kinds [2]bool // of changes: Bulk, listed
+	for i := range changes {
+		c := &changes[i]
+		by[c.Command.ID] = c
+		if c.Bulk {
+			kinds[0] = true
+		} else {
+			kinds[1] = true
 		}
-		if in.len() == 0 {
+	}
+	for kind, there := range kinds {
+		if !there {
 			continue
 		}
-		which, args := e.which(f, now, []any{string(after), string(last)})
-		between := `device_id > $1 AND device_id <= $2`
-		if e.many {
-			between = `device_id > $1 AND $2 = ''`
+		listed, n := kind == 1, 0
+		var some []endedFrom
+		for _, x := range found {
+			if by[x.ID].Bulk != listed {
+				some = append(some, x)
+				n += x.N
+			}
 		}
-		text := `
-			UPDATE operations
-			SET state = '` + string(e.as) + `', outcome = '` + string(e.as) + `', open = FALSE, updated_at = $3, error_code = NULL, error_message = NULL,
-				moves = ` + e.anotherMove(len(args)+1) + `,
-				version = version + 1, changed = v_changed
-			FROM ` + e.relation(in.columns, len(args)+2) + `
-			WHERE command_id = v_command AND ` + between + ` AND ` + which
-		args = in.args(e.dialect, append(args, move)...)
+		text, args := e.endSQL(f, now, some, by, after, last)
 		ended := 0
 		var err error
 		if listed {
@@ -184,6 +184,49 @@ func (e *ending) end(f command.Fence, now time.Time, changes []command.Change, a
 	}
 	return nil
 }
+
+var (
+	rowsColumns  = columns("v_rows text, v_changed bigint")
+	endedColumns = columns("v_command text, v_changed bigint")
+)
+
+// endSQL ends what was found. PostgreSQL is told where the rows are: of a table that has not been analysed yet it cannot know
+// that their commands lead to few.
+func (e *ending) endSQL(f command.Fence, now time.Time, found []endedFrom, by map[command.ID]*command.Change, after, last meterread.DeviceID) (string, []any) {
+	text := func(move int) string {
+		return `
+			UPDATE operations
+			SET state = '` + string(e.as) + `', outcome = '` + string(e.as) + `', open = FALSE, updated_at = $1, error_code = NULL, error_message = NULL,
+				moves = ` + e.anotherMove(move) + `,
+				version = version + 1, changed = v_changed
+			FROM `
+	}
+	move := marshal(command.Move{State: e.as, At: now, Reason: e.reason})
+	if e.postgres {
+		in := newInput(rowsColumns, len(found))
+		for _, x := range found {
+			in.add(x.Rows, by[x.ID].Command.Version)
+		}
+		return text(2) + e.relation(rowsColumns, 3) + ` CROSS JOIN LATERAL unnest(CAST(v_rows AS tid[])) AS r(v_row)
+			WHERE ctid = v_row`, in.args(e.dialect, timeText(now), move)
+	}
+	in := newInput(endedColumns, len(by))
+	for i, x := range found {
+		if i == 0 || found[i-1].ID != x.ID {
+			in.add(string(x.ID), by[x.ID].Command.Version)
+		}
+	}
+	if e.many {
+		after, last = "", lastDevice
+	}
+	which, args := e.which(f, now, []any{timeText(now), string(after)})
+	args = append(args, string(last), move)
+	return text(len(args)) + e.relation(endedColumns, len(args)+1) + `
+		WHERE command_id = v_command AND device_id > $2 AND device_id <= $` + strconv.Itoa(len(args)-1) + ` AND ` + which, in.args(e.dialect, args...)
+}
+
+// lastDevice is greater than the id of any device.
+const lastDevice = "~"
 
 // endListed runs an update, and notes the operations as they are now with their changes.
 func (e *ending) endListed(by map[command.ID]*command.Change, text string, args []any) (int, error) {

@@ -102,13 +102,14 @@ func (t *tx) advance(c command.Command, ops []*command.Operation, added command.
 			total = CASE WHEN $3 OR total < made + $5 THEN made + $5 ELSE total END,
 			succeeded = succeeded + $6,
 			cancelled = cancelled + $7,
-			running = NOT ($3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7),
+			expired = expired + $10,
+			running = NOT ($3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7 + $10),
 			finished_at = CASE
-				WHEN $3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7 THEN $8
+				WHEN $3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7 + $10 THEN $8
 				ELSE finished_at END
 		WHERE id = $1 AND expanding AND expanded_to = $2 AND (cancelled_at IS NOT NULL) = $9
 		RETURNING `+commandColumns,
-		string(c.ID), string(c.Expanded), done, string(to), len(ops), added.Succeeded, added.Cancelled, at(now), !c.CancelledAt.IsZero())
+		string(c.ID), string(c.Expanded), done, string(to), len(ops), added.Succeeded, added.Cancelled, at(now), !c.CancelledAt.IsZero(), added.Expired)
 	if err != nil {
 		return c, fmt.Errorf("count new operations: %w", err)
 	}

@@ -145,7 +145,10 @@ var postgresSettings = map[string]string{
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
-	"jit":              "off",
+	// Of a table that has grown since it was analysed the planner believes that reading all of it once for every join is
+	// cheaper than looking each row up.
+	"enable_material": "off",
+	"jit":             "off",
 }
 
 // readers is how many connections read SQLite beside its writer.
