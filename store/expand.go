@@ -13,12 +13,13 @@ import (
 var errPassed = errors.New("another expands it")
 
 // Expand implements command.Book. The command's row is locked only while its new operations are written, so that those
-// that are under way already can move between chunks.
+// that are under way already can move between chunks. A command that can never be expanded is given up in the end.
 func (db *DB) Expand(ctx context.Context, limit int, f command.BornFunc) (command.Created, bool, error) {
 	waiting, err := db.expanding(ctx)
 	if err != nil {
 		return command.Created{}, false, fmt.Errorf("look for commands to expand: %w", err)
 	}
+	var failure error
 	for _, id := range waiting {
 		var made command.Created
 		err := db.write(ctx, bulk, func(t *tx) error {
@@ -29,12 +30,20 @@ func (db *DB) Expand(ctx context.Context, limit int, f command.BornFunc) (comman
 		switch {
 		case errors.Is(err, errPassed):
 			continue
-		case err != nil:
+		case err != nil && (ctx.Err() != nil || errors.Is(err, command.ErrUnavailable)):
 			return command.Created{}, false, fmt.Errorf("expand command: %w", err)
+		case err != nil: // its own fault, which the others need not suffer from
+			if failure = fmt.Errorf("expand command %s: %w", id, err); !db.expansions.hopeless(id) {
+				continue
+			}
+			if made.Command, err = db.giveUp(ctx, id, err); err != nil {
+				return command.Created{}, false, err
+			}
 		}
+		db.expansions.success(id)
 		return made, true, nil
 	}
-	return command.Created{}, false, nil
+	return command.Created{}, false, failure
 }
 
 // expanding lists some of the commands that wait for being expanded: those of high priority first, then the oldest.

@@ -32,6 +32,8 @@ type DB struct {
 	reads  *statements // the same as writes for PostgreSQL
 	gate   *gate       // SQLite's only writer; nil for PostgreSQL
 
+	expansions expansions
+
 	// fixed when the schema was migrated
 	partitions int
 	fleetLock  int32 // class of the advisory locks on a tenant's fleet
@@ -61,6 +63,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	db.expansions.patience = expandPatience
 	err = db.checkSchema(ctx)
 	if err == nil {
 		err = db.learn(ctx)
