@@ -51,6 +51,63 @@ func BenchmarkExpire(b *testing.B) {
 	}
 }
 
+// BenchmarkEndWays compares, in one run and in turns, what it costs PostgreSQL to end operations where they are with sending
+// their keys here and back.
+//
+//	go test ./store -run '^$' -bench EndWays -benchtime 1x
+func BenchmarkEndWays(b *testing.B) {
+	const rounds, each = 6, 10_000
+	for b.Loop() {
+		f := fix(b, newRecord(b, testkit.PostgresPrivate(b).URL))
+		f.heap("due", 2*rounds, each, "-1 second")
+		due, err := f.Due(f.ctx, nil, 2*rounds)
+		check(b, err)
+		var took, worked [2]time.Duration
+		for i, c := range due {
+			began, before := time.Now(), f.processorTime()
+			var after meterread.DeviceID
+			for more := true; more; {
+				if i%2 == 0 {
+					_, after, more, err = f.End(f.ctx, nil, []command.ID{c.ID}, command.Expired, "", after, 5000)
+				} else {
+					after, more, err = f.endByKeys(c.ID, after, 5000)
+				}
+				check(b, err)
+			}
+			took[i%2] += time.Since(began)
+			worked[i%2] += f.processorTime() - before
+		}
+		for i, way := range []string{"where-they-are", "by-keys"} {
+			b.ReportMetric(rounds*each/took[i].Seconds(), "ops/s:"+way)
+			b.ReportMetric(float64(worked[i].Microseconds())/(rounds*each), "pg-µs/op:"+way)
+		}
+	}
+}
+
+// endByKeys ends a chunk in the way of endThese.
+func (f fixture) endByKeys(id command.ID, after meterread.DeviceID, limit int) (last meterread.DeviceID, more bool, err error) {
+	err = f.write(f.ctx, bulk, func(x *tx) error {
+		now, err := x.now()
+		if err != nil {
+			return err
+		}
+		open, err := x.heldBy(`
+			SELECT command_id, device_id, state
+			FROM operations
+			WHERE command_id = $1 AND device_id > $2 AND `+yetToEnd+`
+			ORDER BY device_id
+			LIMIT $3 FOR NO KEY UPDATE`, string(id), string(after), limit)
+		if err != nil || len(open) == 0 {
+			more = false
+			return err
+		}
+		last, more = open[len(open)-1].DeviceID, len(open) == limit
+		_, err = x.endThese(now, open, command.Expired, "")
+		return err
+	})
+	return last, more, err
+}
+
 // heap makes operations that wait, of commands whose deadline is that far away, as they are when they were just made: the
 // planner has not heard of them.
 func (f fixture) heap(name string, commands, each int, deadline string) {

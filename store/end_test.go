@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -98,10 +99,10 @@ func TestEndTogetherWithoutStatistics(t *testing.T) {
 		}
 		text, args := e.endSQL(nil, time.Now(), found, by, "", "")
 		rows, err := (explaining{x.run, t, &pages, &plans}).QueryxContext(f.ctx, text+" RETURNING 1", args...)
-		if err == nil {
-			err = rows.Close()
+		if err != nil {
+			return err
 		}
-		return err
+		return errors.Join(rows.Err(), rows.Close())
 	}))
 	if !strings.Contains(plans[0], "Tid Scan on operations") {
 		t.Errorf("it looks for the rows:\n%s", plans[0])
