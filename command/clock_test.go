@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,16 +12,19 @@ import (
 // ledgerClock is a record that is asked for the time: its clock is off by so much, and its answer takes some time.
 type ledgerClock struct {
 	off, trip time.Duration
-	err       error
-	asked     int
+	away      atomic.Bool
+	asked     atomic.Int64
 }
 
 func (l *ledgerClock) Now(context.Context) (time.Time, error) {
-	l.asked++
+	l.asked.Add(1)
 	time.Sleep(l.trip / 2) // virtual time
 	now := time.Now().Add(l.off)
 	time.Sleep(l.trip / 2)
-	return now, l.err
+	if l.away.Load() {
+		return time.Time{}, errors.New("away")
+	}
+	return now, nil
 }
 
 func TestClockFollowsTheRecord(t *testing.T) {
@@ -75,10 +79,10 @@ func TestClockWithoutTheRecord(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); _ = c.Run(ctx) }()
 		synctest.Wait()
-		l.err = errors.New("away")
+		l.away.Store(true)
 		time.Sleep(time.Minute)
-		if wrong := c.Now().Sub(time.Now().Add(time.Minute)); wrong.Abs() > time.Millisecond || l.asked < 10 {
-			t.Errorf("wrong by %v after having asked %d times", wrong, l.asked)
+		if wrong := c.Now().Sub(time.Now().Add(time.Minute)); wrong.Abs() > time.Millisecond || l.asked.Load() < 10 {
+			t.Errorf("wrong by %v after having asked %d times", wrong, l.asked.Load())
 		}
 		stop()
 		<-done
