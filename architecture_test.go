@@ -86,7 +86,6 @@ var inDomain = []string{
 	"github.com/google/uuid",
 	"github.com/prometheus/client_golang/prometheus",
 	"golang.org/x/sync/errgroup",
-	"golang.org/x/sync/singleflight",
 }
 
 // A pkg is one directory of Go files, whatever their build tags.

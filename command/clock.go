@@ -6,18 +6,23 @@ import (
 	"time"
 )
 
-// Clock follows the record's clock, which decides deadlines and leases, without asking it each time: it keeps how far
-// this process's clock is off.
+// Clock follows the record's clock, which decides deadlines and leases, without asking it each time: it keeps what that
+// said last, and counts on from there by this process's monotonic clock. What this host takes for the time of day has no
+// say, and may be set back and forth.
 type Clock struct {
 	ledger interface {
 		Now(context.Context) (time.Time, error)
 	}
-	off      atomic.Int64 // nanoseconds to add to this process's clock
-	measured atomic.Bool
+	last    atomic.Pointer[reading]
+	doubted chan struct{} // the host's clocks disagree: it was set, or the host has slept
 }
 
+// reading is what both clocks said at one moment.
+type reading struct{ here, record time.Time }
+
 const (
-	clockEvery = 5 * time.Second        // how often the offset is measured again
+	clockEvery = 5 * time.Second        // how often it is measured again
+	clockAgain = 250 * time.Millisecond // when it is in doubt and the record cannot be asked
 	slowTrip   = 100 * time.Millisecond // an answer that took longer says too little
 )
 
@@ -25,11 +30,25 @@ const (
 func NewClock(ledger interface {
 	Now(context.Context) (time.Time, error)
 }) *Clock {
-	return &Clock{ledger: ledger}
+	return &Clock{ledger: ledger, doubted: make(chan struct{}, 1)}
 }
 
 // Now is the record's clock, as far as known.
-func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.off.Load())).UTC() }
+func (c *Clock) Now() time.Time {
+	now, last := time.Now(), c.last.Load()
+	if last == nil {
+		return now.UTC()
+	}
+	passed := now.Sub(last.here)
+	// A host that slept has missed that on its monotonic clock.
+	if byDay := now.Round(0).Sub(last.here.Round(0)); (byDay - passed).Abs() > slowTrip {
+		select {
+		case c.doubted <- struct{}{}:
+		default:
+		}
+	}
+	return last.record.Add(passed)
+}
 
 // Measure asks the record's clock once. The answer is taken to be from the middle of the round trip.
 func (c *Clock) Measure(ctx context.Context) error {
@@ -39,23 +58,25 @@ func (c *Clock) Measure(ctx context.Context) error {
 		return err
 	}
 	trip := time.Since(before)
-	if trip > slowTrip && c.measured.Load() {
+	if last := c.last.Load(); last != nil && trip > slowTrip && last.record.Add(time.Since(last.here)).Sub(now).Abs() < trip {
 		return nil // too coarse to be better than what is known
 	}
-	c.measured.Store(true)
-	c.off.Store(int64(now.Sub(before.Add(trip / 2))))
+	c.last.Store(&reading{before.Add(trip / 2), now.UTC()})
 	return nil
 }
 
-// Run measures from time to time until ctx is done. While the record is away the last offset stands.
+// Run measures from time to time, and when there is doubt, until ctx is done. While the record is away it counts on.
 func (c *Clock) Run(ctx context.Context) error {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
-		_ = c.Measure(ctx)
+		if c.Measure(ctx) != nil {
+			pause(ctx, clockAgain)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-c.doubted:
 		case <-tick.C:
 		}
 	}

@@ -140,15 +140,20 @@ func (w *Worker) land(e *endpoint, k Key) {
 
 // settle brings memory in line with operations as they are in the record.
 func (w *Worker) settle(changes []Change) {
+	var bulk map[ID]struct{}
 	for _, c := range changes {
 		if c.Bulk {
-			w.settleBulk(c.Command.ID)
+			if bulk == nil {
+				bulk = map[ID]struct{}{}
+			}
+			bulk[c.Command.ID] = struct{}{}
 			continue
 		}
 		for _, o := range c.Operations {
 			w.settleOne(o)
 		}
 	}
+	w.settleBulk(bulk)
 }
 
 func (w *Worker) settleOne(o *Operation) {
@@ -163,10 +168,13 @@ func (w *Worker) settleOne(o *Operation) {
 	}
 }
 
-// settleBulk frees the places of a command's operations that ended together.
-func (w *Worker) settleBulk(id ID) {
+// settleBulk frees the places of commands' operations that ended together.
+func (w *Worker) settleBulk(ended map[ID]struct{}) {
+	if len(ended) == 0 {
+		return
+	}
 	for k, e := range w.flying {
-		if k.CommandID == id {
+		if _, is := ended[k.CommandID]; is {
 			w.land(e, k)
 		}
 	}

@@ -113,6 +113,9 @@ type Event struct {
 	Key        string             `json:"-"` // unique per endpoint
 }
 
+// EventGivenUp is the type of the event of a command that could not be expanded: the operations that were made were cancelled.
+const EventGivenUp = "command_given_up"
+
 // EventHello is the type of the event that an endpoint sends when it has connected.
 const EventHello = "hello"
 

@@ -76,7 +76,8 @@ type Move struct {
 // Key is the operation's name.
 func (o *Operation) Key() Key { return Key{o.CommandID, o.DeviceID} }
 
-// Born makes an operation of c on d. It waits until c may be sent, or is born ended when c was cancelled meanwhile.
+// Born makes an operation of c on d. It waits until c may be sent, or is born ended when c was cancelled meanwhile or is over.
+// That c was over comes first: somebody may have been shown it.
 func Born(c Command, d Candidate, now time.Time) *Operation {
 	o := &Operation{
 		CommandID: c.ID, DeviceID: d.DeviceID, Tenant: c.Tenant, Kind: c.Kind, Priority: c.Priority, Seq: c.Seq,
@@ -89,6 +90,8 @@ func Born(c Command, d Candidate, now time.Time) *Operation {
 		o.NextAt = c.NotBefore
 	}
 	switch {
+	case !now.Before(c.ExpiresAt):
+		o.must(o.move(Expired, now, Move{}))
 	case !c.CancelledAt.IsZero():
 		o.must(o.move(Cancelled, now, Move{}))
 	case d.fresh(c, now):

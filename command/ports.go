@@ -51,6 +51,7 @@ type Change struct {
 	Command    Command
 	Operations []*Operation // those that moved; nil when Bulk
 	Bulk       bool         // many moved and are not listed: whoever caches the command must read it again
+	Ended      int          // by Ledger.End: how many, listed or not
 }
 
 // Committed is what a transaction did.
@@ -86,10 +87,11 @@ type Ledger interface {
 	Due(ctx context.Context, except []ID, limit int) ([]Command, error)
 	// Timed lists the commands whose NotBefore lies in (from, to].
 	Timed(ctx context.Context, from, to time.Time) ([]ID, error)
-	// End ends up to limit open operations of a command as Expired or Cancelled, in order of their devices from the one
-	// after the given on, in the partitions of f (nil: in all, unfenced). Only those whose deadline has passed can expire,
-	// only the others be cancelled. more is false when none is left.
-	End(ctx context.Context, f Fence, id ID, as State, reason string, after meterread.DeviceID, limit int) (c Committed, last meterread.DeviceID, more bool, err error)
+	// End ends up to limit open operations of commands as Expired or Cancelled, in the partitions of f (nil: in all,
+	// unfenced). Only those whose deadline has passed can expire, only the others be cancelled. Of one command they end in
+	// order of their devices from the one after the given on, and last is how far that went; several are begun at their
+	// beginning each time. more is true when there may be more.
+	End(ctx context.Context, f Fence, ids []ID, as State, reason string, after meterread.DeviceID, limit int) (c Committed, last meterread.DeviceID, more bool, err error)
 
 	// Hold renews what owner holds, takes over what is free or whose lease is over, up to a fair share of the living
 	// owners, and answers with everything it now holds. excess says how many more than its share it holds: it should

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/singleflight"
 
 	"meterline/fleet"
 )
@@ -18,7 +17,7 @@ import (
 type Service struct {
 	opt    ServiceOptions
 	hub    hub
-	fills  singleflight.Group
+	fills  turns
 	clock  *Clock
 	away   atomic.Int64 // until when the live state is left alone, in Unix nanoseconds
 	limits struct {
@@ -181,7 +180,7 @@ func (s *Service) Wait(ctx context.Context, by fleet.Token, id ID, d time.Durati
 		if err != nil || v.Status != StatusRunning {
 			return v, err
 		}
-		again := time.NewTimer(min(lookAgain, max(0, v.ExpiresAt.Sub(s.clock.Now()))+time.Millisecond))
+		again := time.NewTimer(s.lookAgain(v.ExpiresAt))
 		select {
 		case <-ctx.Done():
 			again.Stop()
@@ -201,11 +200,11 @@ func (s *Service) Wait(ctx context.Context, by fleet.Token, id ID, d time.Durati
 func (s *Service) Changes(ctx context.Context, by fleet.Token, id ID, after int64) ([]OperationView, bool, error) {
 	moved, stop := s.hub.watch(id)
 	defer stop()
-	ops, done, err := s.changes(ctx, by, id, after)
+	c, ops, done, err := s.changes(ctx, by, id, after)
 	if err != nil || done || len(ops) > 0 {
 		return ops, done, err
 	}
-	again := time.NewTimer(lookAgain)
+	again := time.NewTimer(s.lookAgain(c.ExpiresAt))
 	defer again.Stop()
 	select {
 	case <-ctx.Done():
@@ -213,16 +212,56 @@ func (s *Service) Changes(ctx context.Context, by fleet.Token, id ID, after int6
 	case <-moved:
 	case <-again.C:
 	}
-	return s.changes(ctx, by, id, after)
+	_, ops, done, err = s.changes(ctx, by, id, after)
+	return ops, done, err
 }
 
-func (s *Service) changes(ctx context.Context, by fleet.Token, id ID, after int64) ([]OperationView, bool, error) {
-	c, err := s.recorded(ctx, by, id) // before its operations: done must not overtake them
+// lookAgain is how long to wait for a notice: at the deadline there will be something to see without one. What is known of
+// the record's clock may be a little off.
+func (s *Service) lookAgain(deadline time.Time) time.Duration {
+	left := deadline.Sub(s.clock.Now())
+	if left <= 0 && left > -clockSlack {
+		return clockSlack / 5
+	}
+	if left > 0 && left < lookAgain {
+		return left + time.Millisecond
+	}
+	return lookAgain
+}
+
+func (s *Service) changes(ctx context.Context, by fleet.Token, id ID, after int64) (c Command, ops []OperationView, done bool, err error) {
+	c, err = s.recorded(ctx, by, id) // before its operations: done must not overtake them
 	if err != nil {
+		return c, nil, false, err
+	}
+	ops, err = s.opt.Book.ChangedSince(ctx, id, after, pageSize)
+	if err != nil || len(ops) > 0 {
+		return c, ops, false, err
+	}
+	if c.Running() && c.Counts.Total <= LiveLimit && !s.clock.Now().Add(clockSlack).Before(c.ExpiresAt) {
+		ops, done, err = s.expiring(ctx, c, after)
+		return c, ops, done, err
+	}
+	return c, nil, !c.Running(), nil
+}
+
+// expiring tells of operations that have expired, before that is written. They come with the number that the first of them
+// will get, and nothing follows: whoever has seen that number has seen them all.
+func (s *Service) expiring(ctx context.Context, c Command, after int64) (ops []OperationView, done bool, err error) {
+	if after > c.Version {
+		return nil, true, nil
+	}
+	v, _, _, err := s.opt.Book.Snapshot(ctx, c.ID, LiveLimit)
+	if err != nil || v.Version != c.Version || v.Counts.Open() > 0 { // not yet, by the record's clock
 		return nil, false, err
 	}
-	ops, err := s.opt.Book.ChangedSince(ctx, id, after, pageSize)
-	return ops, !c.Running() && len(ops) == 0, err
+	for _, o := range v.Operations {
+		if o.State == Expired {
+			o.Changed = c.Version + 1
+			ops = append(ops, o)
+		}
+	}
+	return ops, len(ops) == 0, nil
 }
 
 // recorded reads a command's row.
@@ -249,7 +288,7 @@ func (s *Service) Cancel(ctx context.Context, by fleet.Token, id ID) (View, erro
 	var after DeviceID
 	for more := true; more; {
 		var err error
-		_, after, more, err = s.opt.Ledger.End(ctx, nil, id, Cancelled, "cancelled by "+by.ID, after, endChunk)
+		_, after, more, err = s.opt.Ledger.End(ctx, nil, []ID{id}, Cancelled, "cancelled by "+by.ID, after, endChunk)
 		if err != nil {
 			s.Touched(ctx, []ID{id})
 			return View{}, err

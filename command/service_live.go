@@ -47,10 +47,10 @@ func (s *Service) mine(by fleet.Token, v View) (View, error) {
 	return v, nil
 }
 
-// fromRecord reads a command from the record and puts it into the live state when it fits. Those who ask for the same
-// command at the same moment share one reading.
+// fromRecord reads a command from the record and puts it into the live state when it fits. Those who wait for
+// the same command share one reading.
 func (s *Service) fromRecord(ctx context.Context, id ID) (View, error) {
-	got, err, _ := s.fills.Do(string(id), func() (any, error) {
+	v, err := s.fills.take(ctx, id, func() (View, error) {
 		// The first asker's going away must not fail the others.
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer stop()
@@ -59,7 +59,6 @@ func (s *Service) fromRecord(ctx context.Context, id ID) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	v := got.(View)
 	if len(v.Operations) > pageSize {
 		v.Operations = v.Operations[:pageSize]
 	}

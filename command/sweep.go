@@ -15,16 +15,13 @@ func backoff(attempts int) time.Duration {
 	return d + time.Duration((rand.Float64()*0.4-0.2)*float64(d))
 }
 
-// sweep is the only way back: leases that are over, deadlines that have passed, gateways that are gone, and a look at what
-// no notice told of.
+// sweep is the only way back: leases that are over, gateways that are gone, and a look at what no notice told of. Deadlines
+// are swept at the end of a round: see expire.
 func (w *Worker) sweep(ctx context.Context) (busy bool, err error) {
 	if dueNow(&w.next.sweep, sweepEvery) {
 		if err := w.sweepLeases(ctx); err != nil {
 			return false, err
 		}
-	}
-	if busy, err = w.sweepDeadlines(ctx); err != nil {
-		return false, err
 	}
 	if dueNow(&w.next.look, lookEvery) {
 		if err := w.lookAround(ctx); err != nil {
@@ -34,7 +31,7 @@ func (w *Worker) sweep(ctx context.Context) (busy bool, err error) {
 			return false, err
 		}
 	}
-	return busy, nil
+	return false, nil
 }
 
 // sweepLeases judges leases by the log: a lease is over only when its partition has been read past that moment, so answers
@@ -103,98 +100,6 @@ func deadOperation(o *Operation, now time.Time) DeadLetter {
 		EndpointID: o.EndpointID, DeviceID: o.DeviceID, CommandID: o.CommandID, ReceivedAt: now, CreatedAt: now, Status: LetterOpen, Attempt: 1,
 		Key: "operation/" + string(o.CommandID) + "/" + string(o.DeviceID),
 	}
-}
-
-// dueWatch is the sweep of deadlines: which commands are due, and how far they have been swept for the partitions that are
-// owned now. One chunk is ended in a round, so that nothing else waits for a million of them.
-type dueWatch struct {
-	list  []Command        // to be swept
-	after DeviceID         // how far the first of them has been
-	done  map[ID]time.Time // swept to the end, and when
-}
-
-func newDueWatch() dueWatch { return dueWatch{done: map[ID]time.Time{}} }
-
-// again forgets: other partitions are owned now.
-func (d *dueWatch) again() { d.list, d.after = nil, ""; clear(d.done) }
-
-// The bounds of one look at deadlines.
-const (
-	dueCommands = 1000
-	dueChunk    = 5000
-	// Operations may move into a partition after a command was swept there: it is swept again now and then.
-	dueAgain = 10 * time.Second
-)
-
-// sweepDeadlines writes down what every reader already sees: from its deadline on what is open has expired. It also ends what
-// is left of a command whose cancelling was cut short. busy says that there is more.
-func (w *Worker) sweepDeadlines(ctx context.Context) (busy bool, err error) {
-	if len(w.due.list) == 0 {
-		if !dueNow(&w.next.due, dueEvery) {
-			return false, nil
-		}
-		if err := w.lookForDue(ctx); err != nil {
-			return false, err
-		}
-	}
-	for len(w.due.list) > 0 {
-		n, more, err := w.endDue(ctx, w.due.list[0])
-		if err != nil {
-			return false, err
-		}
-		if !more {
-			w.due.list, w.due.after = w.due.list[1:], ""
-		}
-		if n > 0 {
-			break
-		}
-	}
-	return len(w.due.list) > 0, nil
-}
-
-func (w *Worker) lookForDue(ctx context.Context) error {
-	var except []ID
-	for id, at := range w.due.done {
-		if time.Since(at) > dueAgain {
-			delete(w.due.done, id)
-		} else {
-			except = append(except, id)
-		}
-	}
-	var err error
-	if w.due.list, err = w.opt.Ledger.Due(ctx, except, dueCommands); err != nil {
-		return fmt.Errorf("look for deadlines: %w", err)
-	}
-	return nil
-}
-
-// endDue ends a chunk of what is open of a command. A partition is swept for a deadline only when it has been read past it:
-// a result that was appended before it still counts.
-func (w *Worker) endDue(ctx context.Context, c Command) (n int, more bool, err error) {
-	as, reason := Expired, ""
-	if w.opt.Clock.Now().Before(c.ExpiresAt) {
-		as, reason = Cancelled, "cancelled"
-	}
-	parts := map[int]struct{}{}
-	for p := range w.fence {
-		if as == Cancelled || w.horizon[p].After(c.ExpiresAt) {
-			parts[p] = struct{}{}
-		}
-	}
-	if len(parts) == 0 {
-		return 0, false, nil
-	}
-	done, after, more, err := w.opt.Ledger.End(ctx, w.fenceOf(parts), c.ID, as, reason, w.due.after, dueChunk)
-	if err != nil {
-		return 0, false, inDoubt(fmt.Errorf("end what is due: %w", err))
-	}
-	w.due.after = after
-	w.settle(done.Changes)
-	w.projector.take(done)
-	if !more && len(parts) == len(w.fence) && !c.Expanding {
-		w.due.done[c.ID] = time.Now()
-	}
-	return len(done.Changes), more, nil
 }
 
 // reload brings memory in line with operations that others ended.

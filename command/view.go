@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"meterline/fleet"
@@ -162,6 +163,9 @@ func (v View) At(now time.Time) View {
 func (v OperationView) At(now, deadline time.Time) OperationView {
 	if v.State.Open() && !now.Before(deadline) {
 		v.State, v.UpdatedAt = Expired, deadline
+		if v.Moves != nil {
+			v.Moves = append(slices.Clip(v.Moves), Move{State: Expired, At: deadline})
+		}
 	}
 	return v
 }

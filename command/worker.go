@@ -127,8 +127,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// runOnce does one round: what arrived by mail, a batch of the uplink log, what is due, one claim. busy says that there
-// is more to do at once.
+// runOnce does one round: what arrived by mail, a batch of the uplink log, leases, one claim, and last, since others wait for
+// it, a chunk of what is due. busy says that there is more to do at once.
 func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 	if err := w.hold(ctx); err != nil {
 		return false, err
@@ -139,7 +139,7 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 	}
 	// One part that cannot go on, such as the uplink log's being away, must not hold up the others.
 	var errs []error
-	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.replay, w.sweep, w.dispatch} {
+	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.replay, w.sweep, w.dispatch, w.expire} {
 		more, err := part(ctx)
 		if errors.Is(err, ErrLost) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			return false, err

@@ -88,13 +88,13 @@ func (db *DB) Endpoints(ctx context.Context, id command.ID, partitions []int, af
 	return endpoints, last, nil
 }
 
-// Due implements command.Ledger: those whose deadline is longest past come first.
+// Due implements command.Ledger: those whose deadline is longest past come first. They come without their selectors.
 func (db *DB) Due(ctx context.Context, except []command.ID, limit int) (due []command.Command, err error) {
 	err = db.single(ctx, func(t *tx) error {
 		var rows []commandRow
 		others := ` AND NOT (` + t.among("id", 1) + `)`
 		err := t.list(&rows, `
-			SELECT `+commandColumns+`
+			SELECT `+leanCommandColumns+`
 			FROM commands
 			WHERE id IN (
 				SELECT id FROM (

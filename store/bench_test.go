@@ -72,7 +72,7 @@ func BenchmarkEnd(b *testing.B) {
 		began := time.Now()
 		var after meterread.DeviceID
 		for more := true; more; {
-			_, after, more, err = f.End(f.ctx, nil, made.Command.ID, command.Cancelled, "", after, 5000)
+			_, after, more, err = f.End(f.ctx, nil, []command.ID{made.Command.ID}, command.Cancelled, "", after, 5000)
 			check(b, err)
 		}
 		took += time.Since(began)

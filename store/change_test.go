@@ -128,7 +128,7 @@ func TestFenceLost(t *testing.T) {
 		if _, err := db.Change(f.ctx, command.Fence{99: 1}, command.Need{}, func(*command.Tx) error { return nil }); !errors.Is(err, command.ErrLost) {
 			t.Fatalf("unknown partition: %v", err)
 		}
-		if _, _, _, err := db.End(f.ctx, old, id, command.Cancelled, "", "", 10); !errors.Is(err, command.ErrLost) {
+		if _, _, _, err := db.End(f.ctx, old, []command.ID{id}, command.Cancelled, "", "", 10); !errors.Is(err, command.ErrLost) {
 			t.Fatalf("end by an old owner: %v", err)
 		}
 		if c := f.command(id); c.Version != 1 {
@@ -207,7 +207,7 @@ func TestCancelAgainstCollect(t *testing.T) {
 				if err := db.Cancel(f.ctx, tenantA, id); err != nil {
 					t.Error(err)
 				}
-				if _, _, _, err := db.End(f.ctx, nil, id, command.Cancelled, "user", "", 100); err != nil {
+				if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 100); err != nil {
 					t.Error(err)
 				}
 			})

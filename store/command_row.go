@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"meterline/command"
@@ -14,6 +15,9 @@ import (
 const commandColumns = `id, seq, tenant, COALESCE(parent_id, '') AS parent_id, kind, mode, priority, selector, items, params, max_age_us,
 	max_attempts, issued_by, traceparent, created_at, not_before, expires_at, expanding, expanded_to, cancelled_at, finished_at,
 	version, shown_expired, total, sent, delivered, accepted, succeeded, failed, expired, cancelled, dead`
+
+// leanCommandColumns are commandColumns without the selector.
+var leanCommandColumns = strings.Replace(commandColumns, " selector,", " '{}' AS selector,", 1)
 
 // commandRow is a row of commands.
 type commandRow struct {

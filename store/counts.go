@@ -32,7 +32,8 @@ var countColumns = columns(`v_id text, v_sent bigint, v_delivered bigint, v_acce
 	v_expired bigint, v_cancelled bigint, v_dead bigint, v_ended bigint`)
 
 // count adds the deltas to their commands and gives each a new version, in order of their ids. Whoever ends the last
-// operation ends the command. The answer holds every command as it is now, but for its errors.
+// operation ends the command. The answer holds every command as it is now, but for its errors
+// and its selector, which may be as large as the command.
 func (t *tx) count(now time.Time, d deltas) ([]command.Command, error) {
 	ids := make([]command.ID, 0, len(d))
 	for id := range d {
@@ -74,7 +75,7 @@ func (t *tx) count(now time.Time, d deltas) ([]command.Command, error) {
 				ELSE finished_at END
 		FROM `+t.relation(in.columns, 2)+`
 		WHERE id = v_id
-		RETURNING `+commandColumns, in.args(t.dialect, at(now))...)
+		RETURNING `+leanCommandColumns, in.args(t.dialect, at(now))...)
 	if err != nil {
 		return nil, fmt.Errorf("count operations: %w", err)
 	}

@@ -315,7 +315,7 @@ func TestExpandACancelledCommand(t *testing.T) {
 		check(t, err)
 		id := made.Command.ID
 		check(t, db.Cancel(f.ctx, tenantA, id))
-		if _, _, _, err := db.End(f.ctx, nil, id, command.Cancelled, "user", "", 100); err != nil {
+		if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 100); err != nil {
 			t.Fatal(err)
 		}
 		if due, err := db.Due(f.ctx, nil, 10); err != nil || len(due) != 1 || due[0].ID != id {
@@ -360,7 +360,7 @@ func TestCancelAgainstExpand(t *testing.T) {
 				if err := db.Cancel(f.ctx, tenantA, id); err != nil {
 					t.Error(err)
 				}
-				if _, _, _, err := db.End(f.ctx, nil, id, command.Cancelled, "user", "", 1000); err != nil {
+				if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 1000); err != nil {
 					t.Error(err)
 				}
 			})
@@ -437,7 +437,7 @@ func TestEndInChunks(t *testing.T) {
 		fence := f.own("w")
 		f.change(fence, succeed, key(id, "m00003"))
 		f.change(fence, claim, key(id, "m00004"))
-		if done, _, more, err := db.End(f.ctx, fence, id, command.Expired, "", "", 10); err != nil || more || len(done.Changes) != 0 {
+		if done, _, more, err := db.End(f.ctx, fence, []command.ID{id}, command.Expired, "", "", 10); err != nil || more || len(done.Changes) != 0 {
 			t.Fatalf("expired before the deadline: %+v %v %v", done, more, err)
 		}
 		f.overdue(id)
@@ -447,7 +447,7 @@ func TestEndInChunks(t *testing.T) {
 		for more := true; more; {
 			var done command.Committed
 			var err error
-			done, after, more, err = db.End(f.ctx, command.Fence{n: fence[n]}, id, command.Expired, "", after, 10)
+			done, after, more, err = db.End(f.ctx, command.Fence{n: fence[n]}, []command.ID{id}, command.Expired, "", after, 10)
 			check(t, err)
 			for _, c := range done.Changes {
 				if c.Bulk || c.From != c.Command.Version-1 || c.Command.ID != id {
@@ -485,16 +485,16 @@ func TestEndInChunks(t *testing.T) {
 		if due, err = db.Due(f.ctx, []command.ID{id}, 10); err != nil || len(due) != 0 {
 			t.Fatalf("due although it was named %v %v", due, err)
 		}
-		if done, _, more, err := db.End(f.ctx, nil, id, command.Cancelled, "user", "", 100); err != nil || more || len(done.Changes) != 0 {
+		if done, _, more, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 100); err != nil || more || len(done.Changes) != 0 {
 			t.Fatalf("cancelled after the deadline: %+v %v %v", done, more, err)
 		}
-		if _, _, _, err := db.End(f.ctx, nil, id, command.Expired, "", "", 100); err != nil {
+		if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Expired, "", "", 100); err != nil {
 			t.Fatal(err)
 		}
 		if due, err = db.Due(f.ctx, nil, 10); err != nil || len(due) != 0 {
 			t.Fatalf("due %v %v", due, err)
 		}
-		if _, _, _, err := db.End(f.ctx, nil, id, command.Succeeded, "", "", 10); err == nil {
+		if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Succeeded, "", "", 10); err == nil {
 			t.Fatal("ended as succeeded")
 		}
 	})

@@ -3,20 +3,24 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"meterline/command"
 	"meterline/meterread"
 )
 
-// End implements command.Ledger. It ends operations where they are, without loading them.
-func (db *DB) End(ctx context.Context, f command.Fence, id command.ID, as command.State, reason string, after meterread.DeviceID,
+// End implements command.Ledger. It ends operations where they are, without loading them: PostgreSQL locks and counts them,
+// and ends as many as it counted.
+func (db *DB) End(ctx context.Context, f command.Fence, ids []command.ID, as command.State, reason string, after meterread.DeviceID,
 	limit int) (done command.Committed, last meterread.DeviceID, more bool, err error) {
 	if as != command.Expired && as != command.Cancelled {
 		return command.Committed{}, "", false, fmt.Errorf("end operations as %s: only as expired or cancelled", as)
 	}
 	err = db.write(ctx, bulk, func(t *tx) error {
-		done, last, more, err = t.endSome(f, id, as, reason, after, limit)
+		e := ending{tx: t, as: as, reason: reason, many: len(ids) != 1}
+		done, last, more, err = e.run(f, ids, after, limit)
 		return err
 	})
 	if err != nil {
@@ -29,37 +33,218 @@ func (db *DB) End(ctx context.Context, f command.Fence, id command.ID, as comman
 // them, however few rows the planner believes to be open. It belongs where the primary key is the way in.
 const yetToEnd = `state IN ('queued', 'sent', 'delivered', 'accepted')`
 
-func (t *tx) endSome(f command.Fence, id command.ID, as command.State, reason string, after meterread.DeviceID,
-	limit int) (done command.Committed, last meterread.DeviceID, more bool, err error) {
-	now, err := t.fence(f)
+// fewEnded is how many operations may end together and yet be listed for the live state one by one. When more do, it is
+// cheaper to read a command that somebody asks for from the record.
+const fewEnded = 1000
+
+// ending is one call of End.
+type ending struct {
+	*tx
+	as     command.State
+	reason string
+	many   bool // commands, each as a whole; else one, from a device on
+}
+
+// endedFrom is how many operations of a command, in one state, are locked to be ended.
+type endedFrom struct {
+	ID    command.ID         `db:"command_id"`
+	State command.State      `db:"state"`
+	N     int                `db:"n"`
+	Last  meterread.DeviceID `db:"last"`
+	Rows  string             `db:"rows"` // where they are; PostgreSQL only
+}
+
+func (e *ending) run(f command.Fence, ids []command.ID, after meterread.DeviceID, limit int) (done command.Committed,
+	last meterread.DeviceID, more bool, err error) {
+	now, err := e.fence(f)
 	if err != nil {
 		return done, "", false, err
 	}
 	done.Now = now
-	args := []any{string(id), string(after), limit, timeText(now)}
-	where := ` AND expires_at <= $4`
-	if as == command.Cancelled {
-		where = ` AND expires_at > $4` // the deadline was first
-	}
-	if f != nil {
-		parts := make([]int, 0, len(f))
-		for n := range f {
-			parts = append(parts, n)
-		}
-		where += ` AND ` + t.amongInts("partition", 5)
-		args = append(args, ints(t.dialect, parts))
-	}
-	open, err := t.heldBy(`
-		SELECT command_id, device_id, state
-		FROM operations
-		WHERE command_id = $1 AND device_id > $2 AND `+yetToEnd+where+`
-		ORDER BY device_id
-		LIMIT $3`+t.lock("FOR NO KEY UPDATE"), args...)
-	if err != nil || len(open) == 0 {
+	found, err := e.lockSome(f, now, ids, after, limit)
+	if err != nil || len(found) == 0 {
 		return done, after, false, err
 	}
-	done.Changes, err = t.end(now, open, as, reason, true)
-	return done, open[len(open)-1].DeviceID, len(open) == limit, err
+	d, n := deltas{}, 0
+	for _, x := range found {
+		c := d.of(x.ID)
+		*c.Of(x.State) -= x.N
+		*c.Of(e.as) += x.N
+		n += x.N
+		if !e.many {
+			last = max(last, x.Last)
+		}
+	}
+	cs, err := e.count(now, d)
+	if err != nil {
+		return done, "", false, err
+	}
+	if err := e.withErrors(cs); err != nil {
+		return done, "", false, err
+	}
+	done.Changes = make([]command.Change, len(cs))
+	for i, c := range cs {
+		done.Changes[i] = command.Change{From: c.Version - 1, Command: c, Bulk: n > fewEnded || c.Counts.Total > command.LiveLimit, Ended: *d[c.ID].Of(e.as)}
+	}
+	return done, last, n == limit, e.end(f, now, found, done.Changes, after, last)
+}
+
+// which narrows operations to those to be ended, from $3 on: $3 is the moment.
+func (e *ending) which(f command.Fence, now time.Time, args []any) (string, []any) {
+	deadline := ` AND expires_at <= $3`
+	if e.as == command.Cancelled {
+		deadline = ` AND expires_at > $3` // the deadline was first
+	}
+	args = append(args, timeText(now))
+	if f == nil {
+		return yetToEnd + deadline, args
+	}
+	parts := make([]int, 0, len(f))
+	for n := range f {
+		parts = append(parts, n)
+	}
+	slices.Sort(parts)
+	return yetToEnd + deadline + ` AND ` + e.amongInts("partition", 4), append(args, ints(e.dialect, parts))
+}
+
+// lockSome locks operations in order of their keys, and counts them where they are.
+func (e *ending) lockSome(f command.Fence, now time.Time, ids []command.ID, after meterread.DeviceID, limit int) ([]endedFrom, error) {
+	of, order := `command_id = $1 AND device_id > $2`, `device_id`
+	if e.many {
+		of, order = e.among("command_id", 1)+` AND CAST($2 AS text) = ''`, `command_id, device_id`
+		after = ""
+	}
+	first := string(ids[0])
+	if e.many {
+		first = texts(e.dialect, ids)
+	}
+	which, args := e.which(f, now, []any{first, string(after)})
+	args = append(args, limit)
+	row, rows := "1", "''"
+	if e.postgres {
+		row, rows = "ctid", "CAST(array_agg(v_row) AS text)"
+	}
+	var found []endedFrom
+	err := e.list(&found, `
+		WITH held AS MATERIALIZED (
+			SELECT command_id, device_id, state, `+row+` AS v_row
+			FROM operations
+			WHERE `+of+` AND `+which+`
+			ORDER BY `+order+`
+			LIMIT $`+strconv.Itoa(len(args))+e.lock("FOR NO KEY UPDATE")+`)
+		SELECT command_id, state, count(*) AS n, max(device_id) AS last, `+rows+` AS rows
+		FROM held
+		GROUP BY command_id, state
+		ORDER BY command_id`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("lock what is to end: %w", err)
+	}
+	return found, nil
+}
+
+// end ends what lockSome has locked. Others cannot have changed it; should they have added to it, it runs again.
+func (e *ending) end(f command.Fence, now time.Time, found []endedFrom, changes []command.Change, after, last meterread.DeviceID) error {
+	by := make(map[command.ID]*command.Change, len(changes))
+	var kinds [2]bool // of changes: Bulk, listed
+	for i := range changes {
+		c := &changes[i]
+		by[c.Command.ID] = c
+		if c.Bulk {
+			kinds[0] = true
+		} else {
+			kinds[1] = true
+		}
+	}
+	for kind, there := range kinds {
+		if !there {
+			continue
+		}
+		listed, n := kind == 1, 0
+		var some []endedFrom
+		for _, x := range found {
+			if by[x.ID].Bulk != listed {
+				some = append(some, x)
+				n += x.N
+			}
+		}
+		text, args := e.endSQL(f, now, some, by, after, last)
+		ended := 0
+		var err error
+		if listed {
+			ended, err = e.endListed(by, text, args)
+		} else {
+			ended, err = e.exec(text, args...)
+		}
+		if err != nil {
+			return fmt.Errorf("end operations: %w", err)
+		}
+		if ended != n {
+			return errAgain
+		}
+	}
+	return nil
+}
+
+var (
+	rowsColumns  = columns("v_rows text, v_changed bigint")
+	endedColumns = columns("v_command text, v_changed bigint")
+)
+
+// endSQL ends what was found. PostgreSQL is told where the rows are: of a table that has not been analysed yet it cannot know
+// that their commands lead to few.
+func (e *ending) endSQL(f command.Fence, now time.Time, found []endedFrom, by map[command.ID]*command.Change, after, last meterread.DeviceID) (string, []any) {
+	text := func(move int) string {
+		return `
+			UPDATE operations
+			SET state = '` + string(e.as) + `', outcome = '` + string(e.as) + `', open = FALSE, updated_at = $1, error_code = NULL, error_message = NULL,
+				moves = ` + e.anotherMove(move) + `,
+				version = version + 1, changed = v_changed
+			FROM `
+	}
+	move := marshal(command.Move{State: e.as, At: now, Reason: e.reason})
+	if e.postgres {
+		in := newInput(rowsColumns, len(found))
+		for _, x := range found {
+			in.add(x.Rows, by[x.ID].Command.Version)
+		}
+		return text(2) + e.relation(rowsColumns, 3) + ` CROSS JOIN LATERAL unnest(CAST(v_rows AS tid[])) AS r(v_row)
+			WHERE ctid = v_row`, in.args(e.dialect, timeText(now), move)
+	}
+	in := newInput(endedColumns, len(by))
+	for i, x := range found {
+		if i == 0 || found[i-1].ID != x.ID {
+			in.add(string(x.ID), by[x.ID].Command.Version)
+		}
+	}
+	if e.many {
+		after, last = "", lastDevice
+	}
+	which, args := e.which(f, now, []any{timeText(now), string(after)})
+	args = append(args, string(last), move)
+	return text(len(args)) + e.relation(endedColumns, len(args)+1) + `
+		WHERE command_id = v_command AND device_id > $2 AND device_id <= $` + strconv.Itoa(len(args)-1) + ` AND ` + which, in.args(e.dialect, args...)
+}
+
+// lastDevice is greater than the id of any device.
+const lastDevice = "~"
+
+// endListed runs an update, and notes the operations as they are now with their changes.
+func (e *ending) endListed(by map[command.ID]*command.Change, text string, args []any) (int, error) {
+	ops, err := e.operations(text+` RETURNING `+operationColumns(""), args...)
+	if err != nil {
+		return 0, err
+	}
+	sortOperations(ops)
+	for _, o := range ops {
+		c := by[o.CommandID]
+		c.Operations = append(c.Operations, o)
+	}
+	return len(ops), nil
+}
+
+// anotherMove puts the move of parameter n at the end of the moves, as text.
+func (d dialect) anotherMove(n int) string {
+	return fmt.Sprintf(`substr(moves, 1, length(moves) - 1) || CASE WHEN length(moves) > 2 THEN ',' ELSE '' END || $%d || ']'`, n)
 }
 
 // held is an open operation that this transaction has locked.
@@ -82,9 +267,8 @@ func (t *tx) heldBy(query string, args ...any) ([]held, error) {
 
 var endColumns = columns("v_command text, v_device text, v_changed bigint")
 
-// end ends open operations that are locked, in order of their keys, and counts them. With list, the operations of commands
-// that the live state holds are loaded as they are now; the others' changes are Bulk.
-func (t *tx) end(now time.Time, open []held, as command.State, reason string, list bool) ([]command.Change, error) {
+// endThese ends operations that are locked, in order of their keys, and counts them. Their commands' changes are Bulk.
+func (t *tx) endThese(now time.Time, open []held, as command.State, reason string) ([]command.Change, error) {
 	d := deltas{}
 	for _, h := range open {
 		d.move(h.CommandID, h.state, as)
@@ -93,77 +277,26 @@ func (t *tx) end(now time.Time, open []held, as command.State, reason string, li
 	if err != nil {
 		return nil, err
 	}
-	if err := t.withErrors(cs); err != nil {
-		return nil, err
-	}
 	changes := make([]command.Change, len(cs))
-	byID := make(map[command.ID]*command.Change, len(cs))
+	versions := make(map[command.ID]int64, len(cs))
 	for i, c := range cs {
-		changes[i] = command.Change{From: c.Version - 1, Command: c, Bulk: !list || c.Counts.Total > command.LiveLimit}
-		byID[c.ID] = &changes[i]
+		changes[i] = command.Change{From: c.Version - 1, Command: c, Bulk: true, Ended: *d[c.ID].Of(as)}
+		versions[c.ID] = c.Version
 	}
-	var quiet, shown []held
+	in := newInput(endColumns, len(open))
 	for _, h := range open {
-		if byID[h.CommandID].Bulk {
-			quiet = append(quiet, h)
-		} else {
-			shown = append(shown, h)
-		}
+		in.add(string(h.CommandID), string(h.DeviceID), versions[h.CommandID])
 	}
-	if err := t.endQuietly(now, quiet, byID, as, reason); err != nil {
-		return nil, err
-	}
-	ops, err := t.endShown(now, shown, byID, as, reason)
-	if err != nil {
-		return nil, err
-	}
-	for _, o := range ops {
-		c := byID[o.CommandID]
-		c.Operations = append(c.Operations, o)
-	}
-	return changes, nil
-}
-
-func (t *tx) endQuietly(now time.Time, open []held, by map[command.ID]*command.Change, as command.State, reason string) error {
-	if len(open) == 0 {
-		return nil
-	}
-	in, move := endInput(now, open, by, as, reason)
-	if _, err := t.exec(t.endSQL(in), in.args(t.dialect, string(as), at(now), move)...); err != nil {
-		return fmt.Errorf("end operations: %w", err)
-	}
-	return nil
-}
-
-func (t *tx) endShown(now time.Time, open []held, by map[command.ID]*command.Change, as command.State, reason string) ([]*command.Operation, error) {
-	if len(open) == 0 {
-		return nil, nil
-	}
-	in, move := endInput(now, open, by, as, reason)
-	ops, err := t.operations(t.endSQL(in)+`
-		RETURNING `+operationColumns(""), in.args(t.dialect, string(as), at(now), move)...)
+	_, err = t.exec(`
+		UPDATE operations
+		SET state = $1, outcome = $1, open = FALSE, updated_at = $2, error_code = NULL, error_message = NULL,
+			moves = `+t.anotherMove(3)+`,
+			version = version + 1, changed = v_changed
+		FROM `+t.relation(in.columns, 4)+`
+		WHERE command_id = v_command AND device_id = v_device`,
+		in.args(t.dialect, string(as), at(now), marshal(command.Move{State: as, At: now, Reason: reason}))...)
 	if err != nil {
 		return nil, fmt.Errorf("end operations: %w", err)
 	}
-	sortOperations(ops)
-	return ops, nil
-}
-
-func endInput(now time.Time, open []held, by map[command.ID]*command.Change, as command.State, reason string) (*input, string) {
-	in := newInput(endColumns, len(open))
-	for _, h := range open {
-		in.add(string(h.CommandID), string(h.DeviceID), by[h.CommandID].Command.Version)
-	}
-	return in, marshal(command.Move{State: as, At: now, Reason: reason})
-}
-
-// endSQL ends the operations of an input as $1, at $2; the move $3 is put at the end of their moves as text.
-func (t *tx) endSQL(in *input) string {
-	return `
-		UPDATE operations
-		SET state = $1, outcome = $1, open = FALSE, updated_at = $2, error_code = NULL, error_message = NULL,
-			moves = substr(moves, 1, length(moves) - 1) || CASE WHEN length(moves) > 2 THEN ',' ELSE '' END || $3 || ']',
-			version = version + 1, changed = v_changed
-		FROM ` + t.relation(in.columns, 4) + `
-		WHERE command_id = v_command AND device_id = v_device`
+	return changes, nil
 }

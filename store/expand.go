@@ -13,12 +13,13 @@ import (
 var errPassed = errors.New("another expands it")
 
 // Expand implements command.Book. The command's row is locked only while its new operations are written, so that those
-// that are under way already can move between chunks.
+// that are under way already can move between chunks. A command that can never be expanded is given up in the end.
 func (db *DB) Expand(ctx context.Context, limit int, f command.BornFunc) (command.Created, bool, error) {
 	waiting, err := db.expanding(ctx)
 	if err != nil {
 		return command.Created{}, false, fmt.Errorf("look for commands to expand: %w", err)
 	}
+	var failure error
 	for _, id := range waiting {
 		var made command.Created
 		err := db.write(ctx, bulk, func(t *tx) error {
@@ -29,12 +30,20 @@ func (db *DB) Expand(ctx context.Context, limit int, f command.BornFunc) (comman
 		switch {
 		case errors.Is(err, errPassed):
 			continue
-		case err != nil:
+		case err != nil && (ctx.Err() != nil || errors.Is(err, command.ErrUnavailable)):
 			return command.Created{}, false, fmt.Errorf("expand command: %w", err)
+		case err != nil: // its own fault, which the others need not suffer from
+			if failure = fmt.Errorf("expand command %s: %w", id, err); !db.expansions.hopeless(id) {
+				continue
+			}
+			if made.Command, err = db.giveUp(ctx, id, err); err != nil {
+				return command.Created{}, false, err
+			}
 		}
+		db.expansions.success(id)
 		return made, true, nil
 	}
-	return command.Created{}, false, nil
+	return command.Created{}, false, failure
 }
 
 // expanding lists some of the commands that wait for being expanded: those of high priority first, then the oldest.
@@ -102,13 +111,14 @@ func (t *tx) advance(c command.Command, ops []*command.Operation, added command.
 			total = CASE WHEN $3 OR total < made + $5 THEN made + $5 ELSE total END,
 			succeeded = succeeded + $6,
 			cancelled = cancelled + $7,
-			running = NOT ($3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7),
+			expired = expired + $10,
+			running = NOT ($3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7 + $10),
 			finished_at = CASE
-				WHEN $3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7 THEN $8
+				WHEN $3 AND made + $5 <= succeeded + failed + expired + cancelled + dead + $6 + $7 + $10 THEN $8
 				ELSE finished_at END
 		WHERE id = $1 AND expanding AND expanded_to = $2 AND (cancelled_at IS NOT NULL) = $9
 		RETURNING `+commandColumns,
-		string(c.ID), string(c.Expanded), done, string(to), len(ops), added.Succeeded, added.Cancelled, at(now), !c.CancelledAt.IsZero())
+		string(c.ID), string(c.Expanded), done, string(to), len(ops), added.Succeeded, added.Cancelled, at(now), !c.CancelledAt.IsZero(), added.Expired)
 	if err != nil {
 		return c, fmt.Errorf("count new operations: %w", err)
 	}

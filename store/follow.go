@@ -115,7 +115,7 @@ func (t *tx) cancelDevices(now time.Time, tenant fleet.Tenant, ids []fleet.Devic
 	if len(open) == 0 {
 		return nil
 	}
-	changes, err := t.end(now, open, command.Cancelled, reason, false)
+	changes, err := t.endThese(now, open, command.Cancelled, reason)
 	for _, c := range changes {
 		touched[c.Command.ID] = true
 	}

@@ -32,6 +32,8 @@ type DB struct {
 	reads  *statements // the same as writes for PostgreSQL
 	gate   *gate       // SQLite's only writer; nil for PostgreSQL
 
+	expansions expansions
+
 	// fixed when the schema was migrated
 	partitions int
 	fleetLock  int32 // class of the advisory locks on a tenant's fleet
@@ -61,6 +63,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	db.expansions.patience = expandPatience
 	err = db.checkSchema(ctx)
 	if err == nil {
 		err = db.learn(ctx)
@@ -145,7 +148,10 @@ var postgresSettings = map[string]string{
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
-	"jit":              "off",
+	// Of a table that has grown since it was analysed the planner believes that reading all of it once for every join is
+	// cheaper than looking each row up.
+	"enable_material": "off",
+	"jit":             "off",
 }
 
 // readers is how many connections read SQLite beside its writer.

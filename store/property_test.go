@@ -123,7 +123,7 @@ func (w *walk) end() {
 		return
 	}
 	after := meterread.DeviceID(fmt.Sprint("m", rapid.IntRange(0, 5).Draw(w.rt, "after")))
-	_, _, _, err := w.f.End(w.f.ctx, nil, w.pick(), command.Cancelled, "user", after, rapid.IntRange(1, 4).Draw(w.rt, "limit"))
+	_, _, _, err := w.f.End(w.f.ctx, nil, []command.ID{w.pick()}, command.Cancelled, "user", after, rapid.IntRange(1, 4).Draw(w.rt, "limit"))
 	check(w.f, err)
 }
 

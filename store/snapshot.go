@@ -95,7 +95,7 @@ func (db *DB) Shown(ctx context.Context, ids []command.ID) error {
 	return nil
 }
 
-// Cancel implements command.Book. A command that has ended stays as it is.
+// Cancel implements command.Book. A command that has ended, or whose deadline has passed, stays as it is.
 func (db *DB) Cancel(ctx context.Context, tenant fleet.Tenant, id command.ID) error {
 	err := db.write(ctx, urgent, func(t *tx) error {
 		now, err := t.now()
@@ -104,7 +104,7 @@ func (db *DB) Cancel(ctx context.Context, tenant fleet.Tenant, id command.ID) er
 		}
 		n, err := t.exec(`
 			UPDATE commands
-			SET cancelled_at = CASE WHEN running THEN COALESCE(cancelled_at, $3) ELSE cancelled_at END
+			SET cancelled_at = CASE WHEN running AND expires_at > $3 THEN COALESCE(cancelled_at, $3) ELSE cancelled_at END
 			WHERE id = $1 AND tenant = $2`, string(id), string(tenant), at(now))
 		if err == nil && n == 0 {
 			err = command.ErrNotFound
