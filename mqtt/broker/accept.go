@@ -45,7 +45,7 @@ func (l *listener) accept() (*conn, error) {
 
 // let gives a socket its place, nil when there is none.
 func (l *listener) let(socket net.Conn) *conn {
-	place := l.gate.enter(socket, neighbourhood(socket.RemoteAddr()))
+	place := l.gate.enter(socket, neighbourhood(ipOf(socket.RemoteAddr())))
 	if place == nil {
 		return nil
 	}

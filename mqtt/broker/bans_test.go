@@ -144,7 +144,7 @@ func TestSubnet(t *testing.T) {
 		"pipe":                        "::/64",
 		"":                            "::/64",
 	} {
-		if got := subnet(remote); got != netip.MustParsePrefix(want) {
+		if got := neighbourhood(hostOf(remote)); got != netip.MustParsePrefix(want) {
 			t.Errorf("%q is of %s, want %s", remote, got, want)
 		}
 	}

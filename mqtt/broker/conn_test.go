@@ -165,7 +165,7 @@ func TestCloseDoesNotResetThePeer(t *testing.T) {
 func TestConnDeadlineBeforeAdmission(t *testing.T) {
 	c, _, _ := pair(t, 64<<10)
 	g := newGate(10, 10, newMetrics(nil))
-	p := g.enter(c.Conn, neighbourhood(c.Conn.RemoteAddr()))
+	p := g.enter(c.Conn, neighbourhood(ipOf(c.Conn.RemoteAddr())))
 	p.since = time.Now().Add(50*time.Millisecond - connectTimeout)
 	c.begin(g, p)
 	for _, asked := range []time.Time{{}, time.Now().Add(time.Hour)} {

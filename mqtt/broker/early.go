@@ -94,7 +94,7 @@ func (c *conn) secure(t *turns, f func() error) error {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), e.until)
 	defer cancel()
-	e.handshake = &handshake{ctx: ctx, turns: t, address: neighbourhood(c.RemoteAddr())}
+	e.handshake = &handshake{ctx: ctx, turns: t, address: neighbourhood(ipOf(c.RemoteAddr()))}
 	defer func() {
 		e.handshake.give()
 		e.handshake = nil

@@ -297,21 +297,6 @@ func (h *crowdHeap) Pop() any {
 	return c
 }
 
-// neighbourhood is whom an address is counted with: itself, or in IPv6 its /64, which is what a subscriber gets.
-func neighbourhood(address net.Addr) netip.Prefix {
-	tcp, ok := address.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.Prefix(bits)
-	return prefix
-}
-
 // reset closes a socket without leaving anything of it behind.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
