@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"syscall"
 	"time"
@@ -28,9 +29,7 @@ func (l *listener) accept() (*conn, error) {
 			return nil, err
 		}
 		l.metrics.acceptErrors.Inc()
-		l.hungry.Do(func() {
-			l.log.Warn("cannot accept connections", "listener", l.spec.Name, "error", err)
-		})
+		l.said.say(slog.LevelWarn, "", "cannot accept connections", "listener", l.spec.Name, "error", err)
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 			l.gate.relieve()
 		}

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	banWindow    = time.Minute // wrong secrets count together that come within it
-	banFirst     = 30 * time.Second
-	banNames     = 3       // times as many user names as wrong secrets: then the whole address is banned
-	strikesMost  = 1 << 16 // pairs, and addresses, that are remembered for wrong secrets
-	provenMost   = 1 << 18 // pairs that are remembered for a right one
-	provenLasts  = 7 * 24 * time.Hour
+	banWindow   = time.Minute // wrong secrets count together that come within it
+	banFirst    = 30 * time.Second
+	banNames    = 3       // times as many user names as wrong secrets: then the whole address is banned
+	strikesMost = 1 << 16 // pairs, and addresses, that are remembered for wrong secrets
+	provenMost  = 1 << 18 // pairs that are remembered for a right one
+	provenLasts = 7 * 24 * time.Hour
 )
 
 // bans keeps those from guessing who do. Wrong secrets are counted by user name and address together, so that nobody can
@@ -60,11 +60,11 @@ const (
 	banned            // is answered like one with a wrong secret, and nothing is looked at
 )
 
-func newBans(o Options, m *metrics) *bans {
+func newBans(o Options, m *metrics, said *sparing) *bans {
 	return &bans{
 		after: o.BanAfter, most: o.BanFor, metrics: m, now: time.Now, seed: maphash.MakeSeed(),
 		pairs: newExpiring[uint64, strikes](strikesMost), addresses: newExpiring[netip.Prefix, strikes](strikesMost),
-		proven: newExpiring[uint64, struct{}](provenMost), said: newSparing(o.Logger),
+		proven: newExpiring[uint64, struct{}](provenMost), said: said,
 	}
 }
 

@@ -65,7 +65,7 @@ type Options struct {
 // Broker is one MQTT edge node.
 type Broker struct {
 	log       *slog.Logger
-	said      *sparing // of what is logged for each client
+	said      *sparing // what is logged for each client
 	server    *mochi.Server
 	listeners []*listener
 	conns     *connections
@@ -114,25 +114,25 @@ func New(o Options) (*Broker, error) {
 	b.revocationsRead.Store(time.Now().UnixNano())
 	b.fanout = newFanout(o, b.metrics)
 	b.uplinks = newUplinks(o, b.guard, b.fanout, b.metrics)
-	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
+	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics, b.said)
 	b.presence = newPresence(o, b.guard, b.registry, b.uplinks, b.delivery, b.metrics)
-	services := &services{metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, said: newSparing(o.Logger)}
+	services := &services{metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, said: b.said}
 	b.hub = plain.New(plain.Options{
 		Rules: services, Logger: o.Logger, Registerer: o.Registerer, Watch: mayMatchOurs, Session311: resumeMost,
 	})
 	services.hub, b.fanout.hub = b.hub, b.hub
 	b.front = &front{
 		life: b.life, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
-		said: newSparing(o.Logger),
+		said: b.said,
 		admission: &admission{
-			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics), flapping: newFlapping(o, b.uplinks, b.metrics),
+			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics, b.said), flapping: newFlapping(o, b.uplinks, b.metrics),
 			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
 	}
 	b.hooks = &hooks{
 		life: b.life, guard: b.guard, metrics: b.metrics, services: services,
 		endpoints: &endpoints{
-			said: newSparing(o.Logger), metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
+			said: b.said, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
 		},
 	}
@@ -191,7 +191,7 @@ func (b *Broker) bind(o *Options) error {
 	for _, spec := range o.Listeners {
 		l := &listener{
 			spec: spec, log: o.Logger, metrics: b.metrics, guard: b.guard, conns: b.conns, gate: b.gate, turns: turns, proxies: o.Proxies,
-			backlog: o.Backlog, message: int64(max(webMessageLeast, o.MaxPayload+packetOverhead)),
+			said: b.said, backlog: o.Backlog, message: int64(max(webMessageLeast, o.MaxPayload+packetOverhead)),
 		}
 		if err := l.bind(); err != nil {
 			return err

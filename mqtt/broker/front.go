@@ -158,16 +158,13 @@ var version3 = map[packets.Code]byte{
 	packets.ErrUnsupportedProtocolVersion: 1,
 	packets.ErrClientIdentifierNotValid:   2,
 	packets.ErrServerUnavailable:          3,
-	packets.ErrServerBusy:                 3,
 	packets.ErrConnectionRateExceeded:     3,
-	packets.ErrBanned:                     5,
 	packets.ErrBadUsernameOrPassword:      5,
 	packets.ErrNotAuthorized:              5,
 }
 
 // answer sends a CONNACK that refuses, and ends the connection. MQTT 3.1.1 has no answer for some codes.
 func (f *front) answer(w *wire, code packets.Code) {
-	w.refused = true
 	reason := code.Code
 	if w.version < 5 {
 		reason = version3[code]

@@ -13,13 +13,10 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
-	"golang.org/x/time/rate"
 )
 
 // connectTimeout is the time from accept to the end of CONNECT: PROXY header, TLS and WebSocket handshakes included.
 const connectTimeout = 5 * time.Second
-
-const logEvery = time.Second // at most, of what anybody out there can bring about
 
 // A dead peer is noticed by TCP within a minute, whatever its MQTT keep-alive.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
@@ -95,7 +92,6 @@ type listener struct {
 	receive func(*wire) bool // admits a client, or not
 	ended   func(*session)   // called once for every client that was admitted, after it is gone
 	said    *sparing
-	hungry  rate.Sometimes // logs of accept's errors
 
 	socket net.Listener
 	web    *webServer // nil: not for WebSocket
@@ -117,7 +113,6 @@ func (l *listener) bind() error {
 	if l.spec.WebSocket {
 		l.web = newWebServer(l)
 	}
-	l.hungry.Interval, l.said = logEvery, newSparing(l.log)
 	return nil
 }
 

@@ -45,8 +45,9 @@ func TestAcceptSurvivesEMFILE(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _, _ = near.Close(), far.Close() }()
 	m := newMetrics(nil)
+	log := slog.New(slog.DiscardHandler)
 	l := &listener{
-		log: slog.New(slog.DiscardHandler), metrics: m, conns: &connections{}, gate: newGate(10, 10, m),
+		log: log, said: newSparing(log), metrics: m, conns: &connections{}, gate: newGate(10, 10, m),
 		closed: make(chan struct{}), backlog: 1024,
 	}
 	l.socket = &hungry{failures: 3, conn: near, asked: make(chan struct{}, 10)}

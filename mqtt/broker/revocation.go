@@ -130,7 +130,7 @@ func (b *Broker) recheckSlice(ctx context.Context, i int) {
 		}
 		for _, id := range ids[:n] {
 			for _, s := range b.registry.all(id) {
-				if c, ok := found[id]; !ok || !s.who.stillGood(c) {
+				if c := found[id]; c == nil || !s.who.stillGood(*c) {
 					b.creds.forget([]fleet.DeviceID{id})
 					b.revoke(s)
 				}

@@ -7,6 +7,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/fleet"
+	"meterline/mqtt"
 	"meterline/mqtt/plain"
 )
 
@@ -59,8 +60,10 @@ func (v *services) packet(s *session, pk packets.Packet) {
 	err := s.plain.Packet(pk)
 	var code packets.Code
 	switch {
+	case errors.Is(err, packets.ErrSessionTakenOver): // its connection was stopped, and counted, by the hub
+		s.link.stop(packets.ErrSessionTakenOver)
 	case errors.As(err, &code):
-		v.metrics.stopped.WithLabelValues(label(code)).Inc()
+		s.link.(wireLink).violation(code)
 		s.link.stop(code)
 	case err != nil:
 		s.link.stop(packets.ErrImplementationSpecificError)
@@ -111,10 +114,9 @@ func (v *services) MayReceive(who any, m *plain.Message) bool {
 
 // Take takes commands: they are handed over when it returns, so they may be acknowledged.
 func (v *services) Take(who any, m *plain.Message) bool {
-	by := who.(identity)
-	endpoint, ok := commandTopic(by, m.Topic)
+	endpoint, ok := mqtt.ParseCommandTopic(m.Topic)
 	if ok {
-		v.delivery.handle(by, endpoint, m.Topic, m.Payload)
+		v.delivery.handle(who.(identity), endpoint, m.Topic, m.Payload)
 	}
 	return ok
 }

@@ -25,23 +25,20 @@ const (
 // wire is one client connection as mochi holds it: TCP, TLS or WebSocket above a conn. It stands between the two: mochi
 // reads from it only whole packets that were found sound, and closes it only in name; the listener closes it in the end.
 type wire struct {
-	net.Conn
-	socket    *conn            // at the bottom of Conn
-	certified []fleet.DeviceID // names in the client's certificate, verified
-	place     *place           // among those that are not admitted yet; nil: closed before it began
-	guard     *guard
+	*greeted
+	place *place // among those that are not admitted yet; nil: closed before it began
+	guard *guard
 
-	session atomic.Pointer[session] // nil until the client has been admitted
-	parting atomic.Bool             // is being ended
-	over    atomic.Pointer[ending]  // nil until somebody asks
-	ended   atomic.Bool             // its session knows that it is over
-	greeted atomic.Bool             // CONNACK has gone out: a client may be told why it must go (3.14.0-1)
+	session  atomic.Pointer[session] // nil until the client has been admitted
+	parting  atomic.Bool             // is being ended
+	over     atomic.Pointer[ending]  // nil until somebody asks
+	ended    atomic.Bool             // its session knows that it is over
+	answered atomic.Bool             // CONNACK has gone out: a client may be told why it must go (3.14.0-1)
 
 	// of the goroutine that serves it
 	frames  *frame.Reader
 	left    []byte // of the packet that mochi is reading
 	patient bool   // a read deadline is set
-	refused bool   // was told why it is not admitted
 
 	// fixed when CONNECT has been read
 	version   byte               // 4 or 5
@@ -58,10 +55,7 @@ type greeted struct {
 }
 
 func newWire(g *greeted, guard *guard) *wire {
-	w := &wire{
-		Conn: g.Conn, socket: g.socket, certified: g.certified, guard: guard,
-		frames: frame.NewReader(g.Conn, connectMost), patient: true,
-	}
+	w := &wire{greeted: g, guard: guard, frames: frame.NewReader(g.Conn, connectMost), patient: true}
 	if e := g.socket.early.Load(); e != nil {
 		w.place = e.place
 	}
@@ -111,7 +105,7 @@ func (w *wire) next() error {
 // Write is mochi's, for CONNACK and PINGRESP.
 func (w *wire) Write(p []byte) (int, error) {
 	n, err := w.Conn.Write(p)
-	w.greeted.Store(true)
+	w.answered.Store(true)
 	return n, err
 }
 
@@ -182,7 +176,7 @@ func (w *wire) part(reason packets.Code) {
 	if !w.parting.CompareAndSwap(false, true) {
 		return
 	}
-	if w.version >= 5 && w.greeted.Load() && reason.Code >= packets.ErrUnspecifiedError.Code {
+	if w.version >= 5 && w.answered.Load() && reason.Code >= packets.ErrUnspecifiedError.Code {
 		goodbye := packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
 			ReasonCode:  reason.Code,

@@ -160,7 +160,7 @@ func (deaf) SetReadDeadline(time.Time) error { return nil }
 // A client that took nothing and was given up may have asked for much before: nobody works it off.
 func TestNothingIsReadOfAClientThatCannotBeWrittenTo(t *testing.T) {
 	d := deaf{in: io.MultiReader(bytes.NewReader(introduce(4)), bytes.NewReader(bytes.Repeat([]byte{0xc0, 0}, 100)))}
-	w := &wire{Conn: d, frames: frame.NewReader(d, 1<<10), version: 4}
+	w := &wire{greeted: &greeted{Conn: d}, frames: frame.NewReader(d, 1<<10), version: 4}
 	if _, err := w.frames.Next(); err != nil { // CONNECT
 		t.Fatal(err)
 	}
