@@ -22,15 +22,16 @@ type services struct {
 
 // begin gives s its session: a connection that had it before is over when it returns.
 func (v *services) begin(s *session) {
-	if !v.tokens.enter(s) { // its token was taken back while it was being admitted
-		s.link.stop(packets.ErrNotAuthorized)
-	}
 	c := s.hello
 	s.plain, s.resumed = v.hub.Connect(s.link.(wireLink), plain.Connect{
 		Key: s.who.key(c.Connect.ClientIdentifier), Version: c.ProtocolVersion, Clean: c.Connect.Clean,
 		SessionExpiry: c.lasts(), ReceiveMaximum: c.Properties.ReceiveMaximum,
-		TopicAliasMaximum: c.Properties.TopicAliasMaximum, Will: c.will(), Who: s.who,
+		TopicAliasMaximum: c.Properties.TopicAliasMaximum, Will: c.will(), Who: s.who, Until: s.who.expires,
 	})
+	if !v.tokens.enter(s) { // its token was taken back while it was being admitted: ForgetTokens may not have seen the session
+		s.link.stop(packets.ErrNotAuthorized)
+		v.hub.Disconnect(func(who any) bool { return who.(identity).token == s.who.token }, packets.ErrNotAuthorized, true)
+	}
 }
 
 // will is what the client left to be published, or nil.

@@ -145,7 +145,7 @@ func (h *Hub) attach(s *Session, c *Connect) {
 	h.timetable.clear(st)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.conn, st.who = s, c.Who
+	st.conn, st.who, st.until = s, c.Who, c.Until
 	st.ends, st.will = time.Time{}, nil // a delayed will that is not yet due is not sent [MQTT-3.1.3-9]
 	switch {
 	case c.Version >= 5:
@@ -194,6 +194,9 @@ func (h *Hub) detach(s *Session) bool {
 	h.metrics.dropped.away.Add(float64(st.queue.drop(func(d *delivery) bool { return d.qos == 0 })))
 	if st.ends = (time.Time{}); st.expiry != forever {
 		st.ends = now.Add(st.expiry)
+	}
+	if !st.until.IsZero() && (st.ends.IsZero() || st.until.Before(st.ends)) {
+		st.ends = st.until
 	}
 	st.will, s.will = s.will, nil
 	if st.will != nil {
@@ -335,6 +338,8 @@ func (h *Hub) forget(st *state) {
 	if !dead {
 		if c != nil {
 			h.detach(c)
+		} else {
+			h.metrics.ended.forgotten.Inc()
 		}
 		will = st.takeWill(time.Time{})
 		h.discard(st)
