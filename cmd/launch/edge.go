@@ -15,6 +15,7 @@ import (
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt/broker"
+	"meterline/mqtt/door"
 	"meterline/store"
 )
 
@@ -40,7 +41,7 @@ type Edge struct {
 	BanFor               time.Duration `name:"ban-for" default:"5m" help:"The longest ban; the first lasts 30 s, each further one twice as long."`
 	FlapLimit            int           `name:"flap-limit" default:"15" help:"Connects of an endpoint in a minute; beyond it is held off for 1 to 5 minutes. 0: never."`
 
-	opened *broker.Certificates // by certificates
+	opened *door.Certificates // by certificates
 }
 
 // heldMost is how long one publish may hold its endpoint: beyond, its client would miss the answer to its PINGREQ.
@@ -164,11 +165,11 @@ func (e *Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) 
 }
 
 // certificates is nil without a listener for TLS. It opens the files once: whoever validates has them already.
-func (e *Edge) certificates() (*broker.Certificates, error) {
+func (e *Edge) certificates() (*door.Certificates, error) {
 	if !e.tls() || e.opened != nil {
 		return e.opened, nil
 	}
-	c, err := broker.OpenCertificates(broker.TLSFiles{
+	c, err := door.OpenCertificates(door.TLSFiles{
 		Cert: e.TLSCert, Key: e.TLSKey, ClientCA: e.ClientCA, ClientOptional: e.ClientAuth == "optional",
 	})
 	if err != nil {
@@ -178,16 +179,16 @@ func (e *Edge) certificates() (*broker.Certificates, error) {
 	return c, nil
 }
 
-func (e Edge) listeners(c *broker.Certificates) []broker.Listen {
-	listen := []broker.Listen{{Name: "mqtt", Address: e.MQTT}}
+func (e Edge) listeners(c *door.Certificates) []door.Listen {
+	listen := []door.Listen{{Name: "mqtt", Address: e.MQTT}}
 	if e.MQTTTLS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-tls", Address: e.MQTTTLS, TLS: c.Config()})
+		listen = append(listen, door.Listen{Name: "mqtt-tls", Address: e.MQTTTLS, TLS: c.Config()})
 	}
 	if e.MQTTWS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
+		listen = append(listen, door.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
 	}
 	if e.MQTTWSS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-wss", Address: e.MQTTWSS, WebSocket: true, TLS: c.Config()})
+		listen = append(listen, door.Listen{Name: "mqtt-wss", Address: e.MQTTWSS, WebSocket: true, TLS: c.Config()})
 	}
 	return listen
 }

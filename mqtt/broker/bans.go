@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"meterline/mqtt/door"
 )
 
 const (
@@ -71,7 +73,7 @@ func newBans(o Options, m *metrics, said *sparing) *bans {
 // guest makes out who says hello. A name that many share, such as service, is told apart by its secret: a wrong one must
 // not keep the right ones out.
 func (b *bans) guest(h hello) guest {
-	g := guest{name: h.username, address: neighbourhood(hostOf(h.remote))}
+	g := guest{name: h.username, address: door.Neighbourhood(hostOf(h.remote))}
 	var key maphash.Hash
 	key.SetSeed(b.seed)
 	address := g.address.Addr().As16()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"meterline/mqtt/door"
 )
 
 // clock is set by tests while the broker runs.
@@ -144,7 +146,7 @@ func TestSubnet(t *testing.T) {
 		"pipe":                        "::/64",
 		"":                            "::/64",
 	} {
-		if got := neighbourhood(hostOf(remote)); got != netip.MustParsePrefix(want) {
+		if got := door.Neighbourhood(hostOf(remote)); got != netip.MustParsePrefix(want) {
 			t.Errorf("%q is of %s, want %s", remote, got, want)
 		}
 	}

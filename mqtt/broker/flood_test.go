@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"meterline/mqtt/door"
 )
 
 // from dials with an address of one's own out of 127.0.0.0/8.
@@ -185,7 +187,7 @@ func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 
 // The drain does not wait for those who say nothing, wherever in their handshakes they are.
 func TestTheDrainDoesNotWaitForSilentClients(t *testing.T) {
-	r := startTLS(t, func(f *TLSFiles) { f.ClientCA = "" })
+	r := startTLS(t, plainTLS)
 	for _, name := range []string{"mqtt", "mqtts"} {
 		for range 10 {
 			c, err := net.Dial("tcp", r.Addr(name))
@@ -198,7 +200,7 @@ func TestTheDrainDoesNotWaitForSilentClients(t *testing.T) {
 	r.awaitMetric(t, 20, "connections_unadmitted")
 	began := time.Now()
 	r.shutdown(t)
-	if took := time.Since(began); took > connectTimeout/2 {
+	if took := time.Since(began); took > door.ConnectTimeout/2 {
 		t.Errorf("the drain took %v", took)
 	}
 	if open := r.metric(t, "connections"); open != 0 {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"meterline/mqtt/door"
 )
 
 // ways are a broker and how a slow network connects to it: the client's receive buffer is small.
@@ -17,8 +19,8 @@ func ways(t *testing.T) (r *rig, dial map[string]func(t *testing.T) net.Conn) {
 	server, trust := certificate(t)
 	r = start(t, func(o *Options) {
 		o.Listeners = append(o.Listeners,
-			Listen{Name: "mqtts", Address: "127.0.0.1:0", TLS: server},
-			Listen{Name: "ws", Address: "127.0.0.1:0", WebSocket: true})
+			door.Listen{Name: "mqtts", Address: "127.0.0.1:0", TLS: server},
+			door.Listen{Name: "ws", Address: "127.0.0.1:0", WebSocket: true})
 	})
 	narrow := func(t *testing.T, name string) net.Conn {
 		t.Helper()
@@ -46,7 +48,7 @@ func ways(t *testing.T) (r *rig, dial map[string]func(t *testing.T) net.Conn) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return &webConn{Conn: c, ws: ws}
+			return webClient(ws)
 		},
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt"
+	"meterline/mqtt/door"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,7 +56,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 	past := time.Now().Add(-time.Hour)
 	o := Options{
 		Gateway:     command.Gateway{ID: "gw1", Incarnation: "i1"},
-		Listeners:   []Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
+		Listeners:   []door.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
 		Log:         r.log,
 		Credentials: r.creds,
 		Sessions:    r.sessions,

@@ -11,7 +11,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"meterline/fleet"
+	"meterline/mqtt/door"
 	"meterline/mqtt/frame"
 )
 
@@ -22,11 +22,10 @@ const (
 	leaveTime    = 20 * time.Millisecond  // for what has arrived to be read before a connection is taken over
 )
 
-// wire is one client connection as mochi holds it: TCP, TLS or WebSocket above a conn. It stands between the two: mochi
-// reads from it only whole packets that were found sound, and closes it only in name; the listener closes it in the end.
+// wire is one client connection as mochi holds it. It stands between the two: mochi reads from it only whole packets that
+// were found sound, and closes it only in name; the door closes it in the end.
 type wire struct {
-	*greeted
-	place *place // among those that are not admitted yet; nil: closed before it began
+	*door.Conn
 	guard *guard
 
 	session  atomic.Pointer[session] // nil until the client has been admitted
@@ -47,19 +46,8 @@ type wire struct {
 	violation func(packets.Code) // is told what the client did
 }
 
-// greeted is a connection that may speak MQTT: what comes before is done.
-type greeted struct {
-	net.Conn
-	socket    *conn            // at the bottom of Conn
-	certified []fleet.DeviceID // names in the client's certificate, verified
-}
-
-func newWire(g *greeted, guard *guard) *wire {
-	w := &wire{greeted: g, guard: guard, frames: frame.NewReader(g.Conn, connectMost), patient: true}
-	if e := g.socket.early.Load(); e != nil {
-		w.place = e.place
-	}
-	return w
+func newWire(c *door.Conn, guard *guard) *wire {
+	return &wire{Conn: c, guard: guard, frames: frame.NewReader(c, connectMost), patient: true}
 }
 
 // Read gives mochi the next bytes of a sound packet. One that is not ends the connection, and a client of MQTT 5 is told
@@ -192,9 +180,7 @@ func (w *wire) part(reason packets.Code) {
 
 // hangUp lets the client read to the end what it was sent, and wakes whoever reads.
 func (w *wire) hangUp() {
-	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
+	_ = w.CloseWrite()
 	_ = w.Conn.SetReadDeadline(time.Unix(1, 0))
 }
 
@@ -204,7 +190,7 @@ type ending chan struct{}
 // leave waits, for leaveTime at most, for the end of a connection of which something has arrived that was not read: data,
 // or that the client has closed. To all others it does nothing.
 func (w *wire) leave() {
-	if w.socket.raw == nil || !arrived(w.socket.raw) {
+	if !w.Arrived() {
 		return
 	}
 	done := make(ending)
@@ -228,7 +214,7 @@ func (w *wire) gone() {
 	}
 }
 
-// Close is mochi's: it reads no more. The connection itself is closed by its listener, after linger.
+// Close is mochi's: it reads no more. The connection itself is closed by the door, after linger.
 func (w *wire) Close() error {
 	w.part(packets.CodeDisconnect)
 	return nil

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"net"
@@ -143,7 +143,7 @@ func TestNeighbourhood(t *testing.T) {
 		"[fe80::1%lo]:5":        "fe80::/64",
 	} {
 		tcp := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
-		if got := neighbourhood(ipOf(tcp)); got.String() != want {
+		if got := Neighbourhood(ipOf(tcp)); got.String() != want {
 			t.Errorf("%s: %v", address, got)
 		}
 	}

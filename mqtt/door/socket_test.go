@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 )
 
 // pair is a conn and the client at its other end.
-func pair(t *testing.T, limit int) (c *conn, far net.Conn, causes func() []string) {
+func pair(t *testing.T, limit int) (c *socket, far net.Conn, causes func() []string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +33,7 @@ func pair(t *testing.T, limit int) (c *conn, far net.Conn, causes func() []strin
 	var mu sync.Mutex
 	var told []string
 	drains := &sync.WaitGroup{}
-	c = newConn(near, limit, drains, func(cause string) {
+	c = newSocket(near, limit, drains, func(cause string) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, cause)
@@ -165,8 +165,8 @@ func TestCloseDoesNotResetThePeer(t *testing.T) {
 func TestConnDeadlineBeforeAdmission(t *testing.T) {
 	c, _, _ := pair(t, 64<<10)
 	g := newGate(10, 10, newMetrics(nil))
-	p := g.enter(c.Conn, neighbourhood(ipOf(c.Conn.RemoteAddr())))
-	p.since = time.Now().Add(50*time.Millisecond - connectTimeout)
+	p := g.enter(c.Conn, Neighbourhood(ipOf(c.Conn.RemoteAddr())))
+	p.since = time.Now().Add(50*time.Millisecond - ConnectTimeout)
 	c.begin(g, p)
 	for _, asked := range []time.Time{{}, time.Now().Add(time.Hour)} {
 		_ = c.SetDeadline(asked)

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"net"
@@ -7,9 +7,9 @@ import (
 
 const ipv6Subscriber = 64 // bits: who has one address of such a network has all
 
-// neighbourhood is whom an address is counted with: itself, or in IPv6 its /64. Of an address that is none it is not
+// Neighbourhood is whom an address is counted with: itself, or in IPv6 its /64. Of an address that is none it is not
 // valid, and one and the same.
-func neighbourhood(ip netip.Addr) netip.Prefix {
+func Neighbourhood(ip netip.Addr) netip.Prefix {
 	ip = ip.Unmap().WithZone("")
 	bits := ip.BitLen()
 	if ip.Is6() {
