@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -66,11 +67,11 @@ func (c *client) heap(n int, qos0, retain bool) {
 			pk.FixedHeader.Qos, pk.PacketID = 1, uint16(i+1)
 		}
 		if err := pk.PublishEncode(&all); err != nil {
-			c.t.Fatal(err)
+			c.t.Error(err)
 		}
 	}
 	if _, err := c.conn.Write(all.Bytes()); err != nil {
-		c.t.Fatal(err)
+		c.t.Error(err)
 	}
 }
 
@@ -102,7 +103,10 @@ func TestAClientThatReadsGetsAll(t *testing.T) {
 			c := say(t, dial(t), h)
 			c.expect(packets.Connack)
 			c.subscribe("heap/#", 0, 1)
-			publisher.heap(many, true, false)
+			var publishing sync.WaitGroup
+			defer publishing.Wait()
+			publishing.Go(func() { publisher.heap(many, true, false) })
+			r.awaitMetric(t, 1, "plain_queued") // and not longer: who takes nothing for 2 s is closed
 			c.harvest(many, true)
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/fleet"
+	"meterline/testkit"
 )
 
 // memRevocations is a Revocations in memory.
@@ -42,9 +43,9 @@ func (m *memRevocations) put(err error, found ...fleet.Revocation) {
 // closedSoon wants the client to be closed in the time in which revocation is promised.
 func (c *client) closedSoon() []packets.Packet {
 	c.t.Helper()
-	began := time.Now()
+	pulse, began := testkit.StartPulse(c.t), time.Now()
 	before := c.closed()
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > pulse.Limit(5*time.Second) {
 		c.t.Errorf("closed after %v", took)
 	}
 	return before

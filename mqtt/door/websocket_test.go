@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"meterline/testkit"
 )
 
 func beginWeb(t *testing.T) *rig {
@@ -125,7 +127,7 @@ func TestWebHandshakesAreLimited(t *testing.T) {
 	r := beginWeb(t)
 	raw := func() net.Conn { return from(t, "127.0.0.1", r.address("ws")) }
 	slow := raw()
-	began := time.Now()
+	pulse, began := testkit.StartPulse(t), time.Now()
 	_, _ = slow.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n"))
 
 	big := raw()
@@ -164,7 +166,7 @@ func TestWebHandshakesAreLimited(t *testing.T) {
 	if _, err := bufio.NewReader(slow).ReadString(0); err == nil || isTimeout(err) {
 		t.Errorf("a slow handshake: %v", err)
 	}
-	if took := time.Since(began); took > ConnectTimeout+2*time.Second {
+	if took := time.Since(began); took > ConnectTimeout+pulse.Limit(2*time.Second) {
 		t.Errorf("closed after %v", took)
 	}
 	eventually(t, "all places are free", func() bool { return r.metric(t, "connections") == 0 })
