@@ -247,23 +247,6 @@ func (h hi) packet() packets.Packet {
 	return pk
 }
 
-// tryConnect connects, for many goroutines: the error says what went wrong.
-func (r *rig) tryConnect(h hi) (*client, error) {
-	conn, err := net.Dial("tcp", r.Addr("mqtt"))
-	if err != nil {
-		return nil, err
-	}
-	c := speaker(nil, conn, h)
-	if err := c.trySend(h.packet()); err != nil {
-		return nil, err
-	}
-	c.connack, err = c.read(waitMost)
-	if err == nil && (c.connack.FixedHeader.Type != packets.Connack || c.connack.ReasonCode != 0) {
-		err = fmt.Errorf("refused: %#x", c.connack.ReasonCode)
-	}
-	return c, err
-}
-
 func (c *client) send(pk packets.Packet) {
 	c.t.Helper()
 	if err := c.trySend(pk); err != nil {
