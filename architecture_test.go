@@ -31,7 +31,8 @@ var allowed = map[string][]string{
 
 	// the edges: the domain, never each other
 	"mqtt":        domain,
-	"mqtt/broker": append([]string{"mqtt", "mqtt/frame", "mqtt/plain"}, domain...),
+	"mqtt/broker": append([]string{"mqtt", "mqtt/door", "mqtt/frame", "mqtt/plain"}, domain...),
+	"mqtt/door":   {}, // connections, up to where MQTT begins
 	"mqtt/frame":  {}, // packets, to the letter of the protocol
 	"mqtt/plain":  {}, // plain MQTT knows nothing of meters
 	"uplink":      domain,
@@ -62,7 +63,7 @@ var allowed = map[string][]string{
 }
 
 // parts is every package but the wiring and what is for tests only.
-var parts = append([]string{"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "uplink", "state", "store", "httpapi", "console", "simulator"}, domain...)
+var parts = append([]string{"mqtt", "mqtt/broker", "mqtt/door", "mqtt/frame", "mqtt/plain", "uplink", "state", "store", "httpapi", "console", "simulator"}, domain...)
 
 var everything = append([]string{"cmd/launch"}, parts...)
 

@@ -6,37 +6,18 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"meterline/testkit"
 )
 
-// journal keeps what programs log.
-type journal struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.all.Write(b)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.all.String()
-}
-
 const canary = "CaNaRy"
 
 // Whatever happens, no secret and no payload is in the log of a gateway or a backend, nor in what the API answers to those
 // who do not have it.
 func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
-	logged := &journal{}
+	logged := &testkit.Journal{}
 	database := testkit.Postgres(t)
 	e := newEstateOn(t, "store", database, logged, "METERLINE_LOG_LEVEL=debug")
 	secrets := map[string]string{"canary": canary, "admin token": e.token}
@@ -122,13 +103,13 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 	}
 	e.must("PATCH", "/v1/devices/d1", `{"enabled":false}`)
 	e.must("DELETE", "/v1/tokens/"+token.ID, "")
-	testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(logged.text(), "banned for wrong secrets") }, "a ban is logged")
+	testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(logged.Text(), "banned for wrong secrets") }, "a ban is logged")
 	testkit.Eventually(t, 20*time.Second, func() bool { return len(e.letters()) > 0 }, "dead letters are kept")
 	testkit.Eventually(t, 20*time.Second, func() bool {
 		return strings.Contains(string(e.must("GET", "/v1/events", "").body), "two devices with one identity")
 	}, "the hold-off is a security event")
 
-	said := logged.text()
+	said := logged.Text()
 	for _, happened := range []string{"client refused", "held off", "gateway is up", "backend is up"} {
 		if !strings.Contains(said, happened) {
 			t.Errorf("nothing was logged of %q", happened)

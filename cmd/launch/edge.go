@@ -15,6 +15,7 @@ import (
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt/broker"
+	"meterline/mqtt/door"
 	"meterline/store"
 )
 
@@ -39,13 +40,15 @@ type Edge struct {
 	BanAfter             int           `name:"ban-after" default:"10" help:"Wrong secrets in a minute for a user name from an address, after which that name is refused from there; for three times as many names the address is. 0: never."`
 	BanFor               time.Duration `name:"ban-for" default:"5m" help:"The longest ban; the first lasts 30 s, each further one twice as long."`
 	FlapLimit            int           `name:"flap-limit" default:"15" help:"Connects of an endpoint in a minute; beyond it is held off for 1 to 5 minutes. 0: never."`
+
+	opened *door.Certificates // by certificates
 }
 
 // heldMost is how long one publish may hold its endpoint: beyond, its client would miss the answer to its PINGREQ.
 const heldMost = 10 // seconds
 
 // Validate is called by kong.
-func (e Edge) Validate() error {
+func (e *Edge) Validate() error {
 	err := CheckAddress("mqtt", e.MQTT)
 	for _, l := range []struct{ flag, address string }{{"mqtt-tls", e.MQTTTLS}, {"mqtt-ws", e.MQTTWS}, {"mqtt-wss", e.MQTTWSS}} {
 		if l.address != "" {
@@ -76,7 +79,7 @@ func (e Edge) checkBans() error {
 	return nil
 }
 
-func (e Edge) checkTLS() error {
+func (e *Edge) checkTLS() error {
 	files := e.TLSCert != "" && e.TLSKey != ""
 	switch {
 	case e.MQTTTLS != "" && !files:
@@ -137,7 +140,7 @@ type EdgePorts struct {
 }
 
 // Broker makes the edge node. From now on its addresses are bound, and what is taken back from now on is known to it.
-func (e Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) {
+func (e *Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) {
 	certificates, err := e.certificates()
 	if err != nil {
 		return nil, err
@@ -161,30 +164,31 @@ func (e Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) {
 	})
 }
 
-// certificates is nil without a listener for TLS.
-func (e Edge) certificates() (*broker.Certificates, error) {
-	if !e.tls() {
-		return nil, nil
+// certificates is nil without a listener for TLS. It opens the files once: whoever validates has them already.
+func (e *Edge) certificates() (*door.Certificates, error) {
+	if !e.tls() || e.opened != nil {
+		return e.opened, nil
 	}
-	c, err := broker.OpenCertificates(broker.TLSFiles{
+	c, err := door.OpenCertificates(door.TLSFiles{
 		Cert: e.TLSCert, Key: e.TLSKey, ClientCA: e.ClientCA, ClientOptional: e.ClientAuth == "optional",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err)
 	}
+	e.opened = c
 	return c, nil
 }
 
-func (e Edge) listeners(c *broker.Certificates) []broker.Listen {
-	listen := []broker.Listen{{Name: "mqtt", Address: e.MQTT}}
+func (e Edge) listeners(c *door.Certificates) []door.Listen {
+	listen := []door.Listen{{Name: "mqtt", Address: e.MQTT}}
 	if e.MQTTTLS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-tls", Address: e.MQTTTLS, TLS: c.Config()})
+		listen = append(listen, door.Listen{Name: "mqtt-tls", Address: e.MQTTTLS, TLS: c.Config()})
 	}
 	if e.MQTTWS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
+		listen = append(listen, door.Listen{Name: "mqtt-ws", Address: e.MQTTWS, WebSocket: true})
 	}
 	if e.MQTTWSS != "" {
-		listen = append(listen, broker.Listen{Name: "mqtt-wss", Address: e.MQTTWSS, WebSocket: true, TLS: c.Config()})
+		listen = append(listen, door.Listen{Name: "mqtt-wss", Address: e.MQTTWSS, WebSocket: true, TLS: c.Config()})
 	}
 	return listen
 }

@@ -185,8 +185,9 @@ func (a *admission) admitService(ctx context.Context, h hello) (identity, error)
 // errDisabled is errCredentials for one that has the right secret and is not to come in: it is no guess.
 var errDisabled = fmt.Errorf("%w: it is disabled, or a meter behind an IPC", errCredentials)
 
-// admitEndpoint checks a device's secret, and with the right one its client id: others learn nothing of that. By what is cached it is admitted at once. Otherwise the source is asked, whether
-// the device is known or not and whether a secret is wrong or was changed: all that costs the same.
+// admitEndpoint checks a device's secret, and with the right one its client id: others learn nothing of that. By what is
+// cached it is admitted at once. Otherwise the source is asked, whether the device is known or not and whether a secret is
+// wrong or was changed: all that costs the same.
 func (a *admission) admitEndpoint(ctx context.Context, h hello, seen verdict) (identity, error) {
 	id, err := meterread.ParseDeviceID(h.username)
 	if err != nil || mqtt.Reserved(id) {

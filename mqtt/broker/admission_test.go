@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/fleet"
+	"meterline/mqtt/door"
 )
 
 func TestWhoIsAdmitted(t *testing.T) {
@@ -246,7 +247,7 @@ func TestAPanicClosesOnlyThatClient(t *testing.T) {
 	// Also in the middle of a session: this one has no link.
 	near, far := net.Pipe()
 	defer func() { _ = far.Close() }()
-	w := newWire(&greeted{Conn: near, socket: newConn(near, 1<<10, new(sync.WaitGroup), func(string) {})}, r.guard)
+	w := newWire(&door.Conn{Conn: near}, r.guard)
 	w.session.Store(&session{who: identity{role: roleEndpoint, endpoint: "d3"}})
 	victim := r.server.NewClient(w, "mqtt", "d3", false)
 	pk, _ := r.hooks.OnPacketRead(victim, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "x"})

@@ -8,17 +8,17 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"meterline/mqtt/door"
 )
 
 const (
-	banWindow    = time.Minute // wrong secrets count together that come within it
-	banFirst     = 30 * time.Second
-	banNames     = 3       // times as many user names as wrong secrets: then the whole address is banned
-	strikesMost  = 1 << 16 // pairs, and addresses, that are remembered for wrong secrets
-	provenMost   = 1 << 18 // pairs that are remembered for a right one
-	provenLasts  = 7 * 24 * time.Hour
-	ipv6Subnet   = 64 // bits: who has one address of it has all
-	addressBytes = 17 // of a prefix
+	banWindow   = time.Minute // wrong secrets count together that come within it
+	banFirst    = 30 * time.Second
+	banNames    = 3       // times as many user names as wrong secrets: then the whole address is banned
+	strikesMost = 1 << 16 // pairs, and addresses, that are remembered for wrong secrets
+	provenMost  = 1 << 18 // pairs that are remembered for a right one
+	provenLasts = 7 * 24 * time.Hour
 )
 
 // bans keeps those from guessing who do. Wrong secrets are counted by user name and address together, so that nobody can
@@ -62,23 +62,21 @@ const (
 	banned            // is answered like one with a wrong secret, and nothing is looked at
 )
 
-func newBans(o Options, m *metrics) *bans {
+func newBans(o Options, m *metrics, said *sparing) *bans {
 	return &bans{
 		after: o.BanAfter, most: o.BanFor, metrics: m, now: time.Now, seed: maphash.MakeSeed(),
 		pairs: newExpiring[uint64, strikes](strikesMost), addresses: newExpiring[netip.Prefix, strikes](strikesMost),
-		proven: newExpiring[uint64, struct{}](provenMost), said: newSparing(o.Logger),
+		proven: newExpiring[uint64, struct{}](provenMost), said: said,
 	}
 }
 
 // guest makes out who says hello. A name that many share, such as service, is told apart by its secret: a wrong one must
 // not keep the right ones out.
 func (b *bans) guest(h hello) guest {
-	g := guest{name: h.username, address: subnet(h.remote)}
+	g := guest{name: h.username, address: door.Neighbourhood(hostOf(h.remote))}
 	var key maphash.Hash
 	key.SetSeed(b.seed)
-	var address [addressBytes]byte
-	ip := g.address.Addr().As16()
-	copy(address[:], ip[:])
+	address := g.address.Addr().As16()
 	_, _ = key.Write(address[:])
 	_, _ = key.WriteString(h.username)
 	if h.username == userService || h.username == userBackend {
@@ -89,23 +87,17 @@ func (b *bans) guest(h hello) guest {
 	return g
 }
 
-// subnet is the address that a host and port belong to: of IPv6 the /64. What is none counts as one and the same.
-func subnet(hostPort string) netip.Prefix {
-	host, _, err := net.SplitHostPort(hostPort)
+// hostOf is the address in host:port. What has none counts as one and the same.
+func hostOf(remote string) netip.Addr {
+	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
-		host = hostPort
+		host = remote
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		ip = netip.IPv6Unspecified()
+		return netip.IPv6Unspecified()
 	}
-	ip = ip.Unmap().WithZone("")
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = ipv6Subnet
-	}
-	p, _ := ip.Prefix(bits) // of its own length: cannot fail
-	return p
+	return ip
 }
 
 // judge says what may be done for g.

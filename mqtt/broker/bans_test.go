@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"meterline/mqtt/door"
 )
 
 // clock is set by tests while the broker runs.
@@ -144,7 +146,7 @@ func TestSubnet(t *testing.T) {
 		"pipe":                        "::/64",
 		"":                            "::/64",
 	} {
-		if got := subnet(remote); got != netip.MustParsePrefix(want) {
+		if got := door.Neighbourhood(hostOf(remote)); got != netip.MustParsePrefix(want) {
 			t.Errorf("%q is of %s, want %s", remote, got, want)
 		}
 	}
@@ -152,7 +154,7 @@ func TestSubnet(t *testing.T) {
 
 // Whoever makes up names and addresses cannot make the tables grow, nor end a ban by it soon.
 func TestTablesOfBansAreBounded(t *testing.T) {
-	b := newBans(Options{BanAfter: 2, BanFor: time.Minute, Logger: slog.New(slog.DiscardHandler)}, newMetrics(nil))
+	b := newBans(Options{BanAfter: 2, BanFor: time.Minute, Logger: slog.New(slog.DiscardHandler)}, newMetrics(nil), newSparing(slog.New(slog.DiscardHandler)))
 	b.pairs.most, b.addresses.most, b.proven.most = 100, 100, 100
 	victim := b.guest(hello{username: "d1", remote: "192.0.2.1:1"})
 	b.wrong(victim)

@@ -16,6 +16,7 @@ import (
 
 	"meterline/command"
 	"meterline/fleet"
+	"meterline/mqtt/door"
 	"meterline/mqtt/plain"
 )
 
@@ -30,7 +31,7 @@ const (
 // Options are what a broker needs.
 type Options struct {
 	Gateway   command.Gateway // Address "": that of the first listener without TLS and WebSocket
-	Listeners []Listen
+	Listeners []door.Listen
 
 	Log         Log
 	Credentials Credentials
@@ -51,12 +52,12 @@ type Options struct {
 	MaxPayload int // bytes of one publish; 0: 256 KiB
 	Backlog    int // bytes a client may leave unread before it is disconnected; 0: 512 KiB, and at least two publishes
 
-	Unadmitted           int            // connections that are not admitted yet, in all; 0: 16384. At most half the file descriptors
-	UnadmittedPerAddress int            // of one address (IPv6: /64) before those that keep us waiting are closed; 0: 256
-	Proxies              []netip.Prefix // from these networks every connection begins with a PROXY header (version 2)
-	Certificates         *Certificates  // of listeners: read again while the broker runs; nil: none to be
-	PublishRate          float64        // messages a second of one endpoint, beyond which it is read more slowly; 0: any
-	PublishBytes         int            // and bytes of payload; 0: any
+	Unadmitted           int                // connections that are not admitted yet, in all; 0: 16384. At most half the file descriptors
+	UnadmittedPerAddress int                // of one address (IPv6: /64) before those that keep us waiting are closed; 0: 256
+	Proxies              []netip.Prefix     // from these networks every connection begins with a PROXY header (version 2)
+	Certificates         *door.Certificates // of listeners: read again while the broker runs; nil: none to be
+	PublishRate          float64            // messages a second of one endpoint, beyond which it is read more slowly; 0: any
+	PublishBytes         int                // and bytes of payload; 0: any
 
 	Logger     *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: metrics are not registered
@@ -64,25 +65,23 @@ type Options struct {
 
 // Broker is one MQTT edge node.
 type Broker struct {
-	log       *slog.Logger
-	said      *sparing // of what is logged for each client
-	server    *mochi.Server
-	listeners []*listener
-	conns     *connections
-	gate      *gate
-	certs     *Certificates
-	registry  *registry
-	front     *front
-	hooks     *hooks
-	uplinks   *uplinks
-	hub       *plain.Hub
-	fanout    *fanout
-	delivery  *delivery
-	presence  *presence
-	creds     *credentials
-	tokens    *tokens
-	metrics   *metrics
-	guard     *guard
+	log      *slog.Logger
+	said     *sparing // what is logged for each client
+	server   *mochi.Server
+	door     *door.Door
+	wires    *wires
+	registry *registry
+	front    *front
+	hooks    *hooks
+	uplinks  *uplinks
+	hub      *plain.Hub
+	fanout   *fanout
+	delivery *delivery
+	presence *presence
+	creds    *credentials
+	tokens   *tokens
+	metrics  *metrics
+	guard    *guard
 
 	revocations     Revocations
 	revocationsRead atomic.Int64 // Unix nanoseconds
@@ -98,15 +97,13 @@ func New(o Options) (*Broker, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	b := &Broker{log: o.Logger, said: newSparing(o.Logger), conns: &connections{open: map[*wire]struct{}{}}, registry: newRegistry()}
+	b := &Broker{log: o.Logger, said: newSparing(o.Logger), wires: &wires{open: map[*wire]struct{}{}}, registry: newRegistry()}
 	b.metrics = newMetrics(o.Registerer)
 	b.guard = newGuard(o.Logger, b.metrics)
 	o.guardPorts(b.guard)
-	b.gate = newGate(o.Unadmitted, o.UnadmittedPerAddress, b.metrics)
-	b.certs = o.Certificates
 	b.life, b.end = context.WithCancel(context.Background())
-	if err := b.bind(&o); err != nil {
-		b.Close()
+	if err := b.open(&o); err != nil {
+		b.end()
 		return nil, err
 	}
 	b.creds, b.tokens, b.revocations = newCredentials(o.Credentials, b.metrics), newTokens(o.Tokens, b.metrics), o.Revocations
@@ -114,25 +111,25 @@ func New(o Options) (*Broker, error) {
 	b.revocationsRead.Store(time.Now().UnixNano())
 	b.fanout = newFanout(o, b.metrics)
 	b.uplinks = newUplinks(o, b.guard, b.fanout, b.metrics)
-	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics)
+	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics, b.said)
 	b.presence = newPresence(o, b.guard, b.registry, b.uplinks, b.delivery, b.metrics)
-	services := &services{metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, said: newSparing(o.Logger)}
+	services := &services{metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, said: b.said}
 	b.hub = plain.New(plain.Options{
 		Rules: services, Logger: o.Logger, Registerer: o.Registerer, Watch: mayMatchOurs, Session311: resumeMost,
 	})
 	services.hub, b.fanout.hub = b.hub, b.hub
 	b.front = &front{
-		life: b.life, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
-		said: newSparing(o.Logger),
+		life: b.life, door: b.door, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
+		said: b.said,
 		admission: &admission{
-			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics), flapping: newFlapping(o, b.uplinks, b.metrics),
+			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics, b.said), flapping: newFlapping(o, b.uplinks, b.metrics),
 			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
 	}
 	b.hooks = &hooks{
 		life: b.life, guard: b.guard, metrics: b.metrics, services: services,
 		endpoints: &endpoints{
-			said: newSparing(o.Logger), metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
+			said: b.said, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
 			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
 		},
 	}
@@ -142,11 +139,11 @@ func New(o Options) (*Broker, error) {
 		b.Close()
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
-	for _, l := range b.listeners {
-		l.receive, l.ended = b.front.receive, b.hooks.ended
-		if err := b.server.AddListener(l); err != nil {
+	for _, l := range b.door.Listeners() {
+		e := &entrance{Listener: l, guard: b.guard, wires: b.wires, receive: b.front.receive, ended: b.hooks.ended}
+		if err := b.server.AddListener(e); err != nil {
 			b.Close()
-			return nil, fmt.Errorf("add listener %s: %w", l.spec.Name, err)
+			return nil, fmt.Errorf("add listener %s: %w", e.ID(), err)
 		}
 	}
 	return b, nil
@@ -185,19 +182,18 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// bind opens the listeners, and fills in the gateway's address.
-func (b *Broker) bind(o *Options) error {
-	turns := newTurns()
-	for _, spec := range o.Listeners {
-		l := &listener{
-			spec: spec, log: o.Logger, metrics: b.metrics, guard: b.guard, conns: b.conns, gate: b.gate, turns: turns, proxies: o.Proxies,
-			backlog: o.Backlog, message: int64(max(webMessageLeast, o.MaxPayload+packetOverhead)),
-		}
-		if err := l.bind(); err != nil {
-			return err
-		}
-		b.listeners = append(b.listeners, l)
-		if o.Gateway.Address == "" && spec.TLS == nil && !spec.WebSocket {
+// open binds the listeners, and fills in the gateway's address.
+func (b *Broker) open(o *Options) (err error) {
+	b.door, err = door.New(door.Options{
+		Listeners: o.Listeners, Unadmitted: o.Unadmitted, UnadmittedPerAddress: o.UnadmittedPerAddress, Proxies: o.Proxies,
+		Certificates: o.Certificates, Backlog: o.Backlog, Message: o.MaxPayload + packetOverhead,
+		Logger: o.Logger, Registerer: o.Registerer, Say: b.said.say, Guard: b.guard.run,
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range b.door.Listeners() {
+		if spec := l.Spec(); o.Gateway.Address == "" && spec.TLS == nil && !spec.WebSocket {
 			o.Gateway.Address = l.Address()
 		}
 	}
@@ -233,20 +229,13 @@ func (h errorsOnly) WithAttrs(a []slog.Attr) slog.Handler { return errorsOnly{h.
 func (h errorsOnly) WithGroup(name string) slog.Handler { return errorsOnly{h.Handler.WithGroup(name)} }
 
 // Addr is the address the named listener is bound to, "" when there is none of that name.
-func (b *Broker) Addr(name string) string {
-	for _, l := range b.listeners {
-		if l.spec.Name == name {
-			return l.Address()
-		}
-	}
-	return ""
-}
+func (b *Broker) Addr(name string) string { return b.Addrs()[name] }
 
 // Addrs lists the bound addresses by the names of the listeners.
 func (b *Broker) Addrs() map[string]string {
 	addrs := map[string]string{}
-	for _, l := range b.listeners {
-		addrs[l.spec.Name] = l.Address()
+	for _, l := range b.door.Listeners() {
+		addrs[l.Spec().Name] = l.Address()
 	}
 	return addrs
 }
@@ -267,7 +256,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	keep(b.life, &lasting, "credentials", b.creds.run)
 	keep(b.life, &lasting, "heartbeat", b.presence.heartbeat)
 	keep(b.life, &lasting, "delivery", b.delivery.run)
-	keep(ctx, &periodic, "certificates", func(ctx context.Context) { b.certs.run(ctx, b.log, b.metrics) })
+	keep(ctx, &periodic, "certificates", b.door.Run)
 	keep(ctx, &periodic, "watch", b.presence.watch)
 	keep(ctx, &periodic, "verify", b.presence.verify)
 	keep(ctx, &periodic, "roll call", b.presence.rollCall)
@@ -275,8 +264,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	keep(ctx, &periodic, "revocations", b.followRevocations)
 	err := b.server.Serve()
 	if err == nil {
-		for _, l := range b.listeners {
-			b.log.Info("accepting MQTT clients", "listener", l.spec.Name, "address", l.Address())
+		for _, l := range b.door.Listeners() {
+			b.log.Info("accepting MQTT clients", "listener", l.Spec().Name, "address", l.Address())
 		}
 		<-ctx.Done()
 	}
@@ -293,18 +282,15 @@ func (b *Broker) Run(ctx context.Context) error {
 func (b *Broker) drain(ctx context.Context) error {
 	began := time.Now()
 	b.draining.Store(true)
-	for _, l := range b.listeners {
-		l.stop()
-	}
-	b.gate.close()
+	b.door.Stop()
 	var errs []error
 	if err := b.uplinks.flush(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("commit uplinks: %w", err))
 	}
-	for _, w := range b.conns.close() {
+	for _, w := range b.wires.close() {
 		w.part(packets.ErrUseAnotherServer)
 	}
-	if err := wait(ctx, b.conns.running.Wait); err != nil {
+	if err := wait(ctx, b.door.Wait); err != nil {
 		errs = append(errs, fmt.Errorf("close connections: %w", err))
 	}
 	if err := b.uplinks.flush(ctx); err != nil { // what ended with the connections
@@ -335,7 +321,5 @@ func wait(ctx context.Context, f func()) error {
 // Close gives back what New took, for a broker that is not going to run.
 func (b *Broker) Close() {
 	b.end()
-	for _, l := range b.listeners {
-		l.stop()
-	}
+	b.door.Stop()
 }

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"math"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,25 +15,8 @@ import (
 
 	"meterline/command"
 	"meterline/fleet"
+	"meterline/testkit"
 )
-
-// journal keeps what is logged.
-type journal struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.all.Write(b)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.all.String()
-}
 
 // canary is in everything that nobody may read in a log. A secret made here ends with it.
 const canary = "CaNaRy"
@@ -51,7 +32,7 @@ func (p panicking) TokenBySecret(ctx context.Context, secret string) (fleet.Toke
 }
 
 func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
-	logged := &journal{}
+	logged := &testkit.Journal{}
 	back := &memRevocations{}
 	r := start(t, func(o *Options) {
 		o.Logger = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -59,11 +40,7 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 		o.BackendSecret, o.Pepper, o.Revocations = canary, fleet.Pepper(canary), back
 		o.BanAfter, o.FlapLimit = 5, 10
 	})
-	for _, s := range []*sparing{
-		r.front.said, r.front.admission.bans.said, r.hooks.endpoints.said, r.hooks.services.said, r.delivery.said, r.said, r.listeners[0].said,
-	} {
-		s.burst = math.MaxInt // every line
-	}
+	r.said.burst = math.MaxInt // every line
 	for _, id := range []fleet.DeviceID{"d1", "d3"} {
 		k := device(id, "t1", fleet.Direct)
 		k.MAC = fleet.Pepper(canary).MAC(canary)
@@ -123,7 +100,7 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 	r.awaitMetric(t, 1, "panics_total")
 	r.shutdown(t)
 
-	said := logged.text()
+	said := logged.Text()
 	for _, happened := range []string{"client refused", "recovered from a panic", "banned for wrong secrets", "held off", "endpoint disconnected", "publish refused"} {
 		if !strings.Contains(said, happened) {
 			t.Errorf("nothing was logged of %q: the test does not reach it", happened)

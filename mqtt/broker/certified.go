@@ -1,7 +1,7 @@
 package broker
 
 import (
-	"crypto/tls"
+	"crypto/x509"
 	"slices"
 	"strings"
 
@@ -15,11 +15,10 @@ const deviceURI = "urn:meterline:device:"
 // certifiedIDs are the ids that a client's certificate names, if there is one and it was verified: subject alternative
 // names of type DNS that can be a device id, compared as they are written, and URIs urn:meterline:device:ID, for ids that
 // a CA would not take as a DNS name. The common name means nothing (RFC 6125, 6.4.4).
-func certifiedIDs(s tls.ConnectionState) (ids []fleet.DeviceID) {
-	if len(s.VerifiedChains) == 0 {
+func certifiedIDs(leaf *x509.Certificate) (ids []fleet.DeviceID) {
+	if leaf == nil {
 		return nil
 	}
-	leaf := s.VerifiedChains[0][0]
 	names := slices.Clone(leaf.DNSNames)
 	for _, uri := range leaf.URIs {
 		if id, ok := strings.CutPrefix(uri.String(), deviceURI); ok {

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"time"
-
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/mqtt/plain"
@@ -21,7 +19,7 @@ func (c *connect) connack(who identity, maxPacket int, o plain.Options) packets.
 	if c.limited {
 		p.ServerKeepAlive, p.ServerKeepAliveFlag = keepAliveMost, true
 	}
-	if most := uint32(resumeMost / time.Second); c.Properties.SessionExpiryInterval > most { // 3.2.2.3.2
+	if most := c.lasts(); c.Properties.SessionExpiryInterval > most { // 3.2.2.3.2
 		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = most, true
 	}
 	if who.role == roleEndpoint {

@@ -54,7 +54,7 @@ func newDesk(t testing.TB, source Credentials, n int) desk {
 	t.Cleanup(func() { cancel(); all.Wait() })
 	o := Options{BanAfter: 10, FlapLimit: 15}
 	return desk{&admission{
-		credentials: c, tokens: newTokens(nil, m), bans: newBans(o, m), flapping: newFlapping(o, nil, m), pepper: pepper, metrics: m,
+		credentials: c, tokens: newTokens(nil, m), bans: newBans(o, m, newSparing(o.Logger)), flapping: newFlapping(o, nil, m), pepper: pepper, metrics: m,
 	}, t}
 }
 

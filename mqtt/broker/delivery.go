@@ -17,7 +17,6 @@ import (
 
 	"meterline/command"
 	"meterline/fleet"
-	"meterline/mqtt"
 )
 
 const (
@@ -91,9 +90,9 @@ type delivery struct {
 	watch map[*session]struct{} // sessions with messages in flight
 }
 
-func newDelivery(o Options, u *uplinks, r *registry, f *fanout, m *metrics) *delivery {
+func newDelivery(o Options, u *uplinks, r *registry, f *fanout, m *metrics, said *sparing) *delivery {
 	return &delivery{
-		log: o.Logger, said: newSparing(o.Logger), metrics: m, uplinks: u, sessions: r, fanout: f, now: time.Now,
+		log: o.Logger, said: said, metrics: m, uplinks: u, sessions: r, fanout: f, now: time.Now,
 		most: max(outboxBytes, 4*o.MaxPayload), total: outboxTotal,
 		watch: map[*session]struct{}{},
 	}
@@ -378,12 +377,4 @@ func (d *delivery) stalled(s *session, now time.Time) bool {
 		}
 	}
 	return false
-}
-
-// commandTopic reports the endpoint of a command topic the client may publish to.
-func commandTopic(by identity, topic string) (fleet.DeviceID, bool) {
-	if by.role == roleEndpoint {
-		return "", false
-	}
-	return mqtt.ParseCommandTopic(topic)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/testkit"
 )
 
 func TestDeliveryWithPacketIDsThatCollide(t *testing.T) {
@@ -212,6 +213,7 @@ func TestAStalledReaderDoesNotHoldUpAnother(t *testing.T) {
 	fine := r.listening(t, dev("d1"))
 	b := r.backend(t)
 	payload := `{"message_id":"big","expires_at":"2999-01-01T00:00:00Z","params":"` + strings.Repeat("x", 200<<10) + `"}`
+	pulse := testkit.StartPulse(t)
 	const n = 60 // 12 MB to somebody who does not read: more than may wait
 	for i := 1; i <= n; i++ {
 		began := time.Now()
@@ -219,12 +221,16 @@ func TestAStalledReaderDoesNotHoldUpAnother(t *testing.T) {
 		b.expect(packets.Puback)
 		b.command("d1", fmt.Sprint("m", i), uint16(2*i+1))
 		fine.puback(fine.expect(packets.Publish).PacketID)
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > pulse.Limit(time.Second) {
 			t.Fatalf("message %d took %v", i, took)
 		}
 	}
-	r.log.awaitKind(t, command.UplinkUndeliverable, n-1-outboxBytes/len(payload))
-	if crowded := r.metric(t, "deliveries_crowded_total", "limit", "endpoint"); crowded != float64(n-1-outboxBytes/len(payload)) {
+	most := n - 1 - outboxBytes/len(payload)
+	r.log.awaitKind(t, command.UplinkUndeliverable, most)
+	// On a slow machine all that takes so long that the connection is closed in the middle of it: it takes nothing, or
+	// acknowledges nothing.
+	gaveUp := r.metric(t, "slow_clients_closed_total")+r.metric(t, "clients_stopped_total", "reason", "no_puback") > 0
+	if crowded := r.metric(t, "deliveries_crowded_total", "limit", "endpoint"); crowded > float64(most) || crowded < float64(most) && !gaveUp {
 		t.Errorf("%v were too many", crowded)
 	}
 	fine.ping() // its last PUBACK has been read

@@ -1,8 +1,7 @@
 // Package broker is the MQTT edge: endpoints (meters and IPCs) and service clients connect here.
 //
-// A connection comes by listener, accept, gate and early (places before admission), turns (TLS handshakes), proxy and
-// websocket; conn never makes a writer wait. wire gives mochi-mqtt whole packets that package frame found sound; front reads
-// CONNECT and asks admission (with credentials, tokens, certified, bans and flapping) who may come in. mochi runs the
+// Connections come from package door by entrance. wire gives mochi-mqtt whole packets that package frame found sound; front
+// reads CONNECT and asks admission (with credentials, tokens, certified, bans and flapping) who may come in. mochi runs the
 // connection, decodes, and answers pings; hooks take every other packet to endpoint or services.
 //
 // What is promised to endpoints has one concern a file: acl (what they may do), pace (how fast), uplink (append first,

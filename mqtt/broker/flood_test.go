@@ -7,9 +7,13 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"meterline/mqtt/door"
+	"meterline/testkit"
 )
 
 // from dials with an address of one's own out of 127.0.0.0/8.
@@ -68,6 +72,7 @@ func TestAGoodDeviceGetsInDuringAFlood(t *testing.T) {
 	defer stop()
 	r.awaitMetric(t, 1, "clients_refused_total", "reason", "full") // every place is taken
 	var took []time.Duration
+	pulse := testkit.StartPulse(t)
 	for began := time.Now(); time.Since(began) < 3*time.Second; {
 		at := time.Now()
 		c := r.connect(t, dev("d1"))
@@ -79,8 +84,9 @@ func TestAGoodDeviceGetsInDuringAFlood(t *testing.T) {
 	attackers.Wait()
 	slices.Sort(took)
 	p99 := took[len(took)*99/100]
-	t.Logf("%d attacks, %d good connects: median %v, p99 %v, most %v", opened, len(took), took[len(took)/2], p99, took[len(took)-1])
-	if took[len(took)-1] > time.Second {
+	t.Logf("%d attacks, %d good connects: median %v, p99 %v, most %v; pulse %v", opened, len(took), took[len(took)/2], p99, took[len(took)-1],
+		pulse.Longest())
+	if took[len(took)-1] > pulse.Limit(time.Second) {
 		t.Errorf("a good device took %v to connect", took[len(took)-1])
 	}
 	if unadmitted > 400 {
@@ -91,9 +97,53 @@ func TestAGoodDeviceGetsInDuringAFlood(t *testing.T) {
 	}
 }
 
+// crowd connects so many devices at once from one address, and says how long it took until all were in.
+func (r *rig) crowd(t *testing.T, n int) time.Duration {
+	t.Helper()
+	var devices sync.WaitGroup
+	began := time.Now()
+	for i := range n {
+		devices.Go(func() {
+			h := hi{id: fmt.Sprintf("d1:%d", i), user: "d1", pass: "d1"}
+			prompt, err := r.come(h)
+			for err != nil && !prompt && time.Since(began) < waitMost {
+				prompt, err = r.come(h)
+			}
+			if err != nil {
+				t.Errorf("device %d: %v", i, err)
+			}
+		})
+	}
+	devices.Wait()
+	return time.Since(began)
+}
+
+// come connects, and leaves when it is admitted. It is not prompt when the machine made it say CONNECT so late that it may
+// be taken for one of the idle sockets.
+func (r *rig) come(h hi) (prompt bool, err error) {
+	began := time.Now()
+	conn, err := net.Dial("tcp", r.Addr("mqtt"))
+	if err != nil {
+		return true, err
+	}
+	defer func() { _ = conn.Close() }()
+	c := speaker(nil, conn, h)
+	err = c.trySend(h.packet())
+	prompt = time.Since(began) < 500*time.Millisecond
+	if err != nil {
+		return prompt, err
+	}
+	pk, err := c.read(waitMost)
+	if err == nil && (pk.FixedHeader.Type != packets.Connack || pk.ReasonCode != 0) {
+		err = fmt.Errorf("refused: %#x", pk.ReasonCode)
+	}
+	return prompt, err
+}
+
 // Behind one address many good devices come back at once, while others only hold sockets open there.
 func TestACrowdBehindOneAddressIsLetIn(t *testing.T) {
 	r := start(t, func(o *Options) { o.Unadmitted, o.UnadmittedPerAddress = 2000, 20 })
+	alone := r.crowd(t, 500)
 	var idle []net.Conn
 	for range 100 {
 		c, err := net.Dial("tcp", r.Addr("mqtt"))
@@ -107,22 +157,10 @@ func TestACrowdBehindOneAddressIsLetIn(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	var devices sync.WaitGroup
-	began := time.Now()
-	for i := range 500 {
-		devices.Go(func() {
-			c, err := r.tryConnect(hi{id: fmt.Sprintf("d1:%d", i), user: "d1", pass: "d1"})
-			if err != nil {
-				t.Errorf("device %d: %v", i, err)
-				return
-			}
-			_ = c.conn.Close()
-		})
-	}
-	devices.Wait()
-	t.Logf("500 devices are in after %v", time.Since(began))
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("500 devices took %v", took)
+	among := r.crowd(t, 500)
+	t.Logf("500 devices are in after %v, without idle sockets after %v", among, alone)
+	if among > max(4*time.Second, 3*alone) {
+		t.Errorf("500 devices took %v, without idle sockets %v", among, alone)
 	}
 	eventually(t, "the idle sockets are closed for the newcomers", func() bool {
 		c, err := net.Dial("tcp", r.Addr("mqtt"))
@@ -133,23 +171,28 @@ func TestACrowdBehindOneAddressIsLetIn(t *testing.T) {
 	})
 }
 
-// Handshakes are what costs the gateway most. Eight addresses do them without end; a device that is in and one that comes
-// in go on.
+// Handshakes are what costs the gateway most. Eight addresses do them without end, each four at once; a device that is in
+// and one that comes in go on. How long a handshake takes is the machine's affair; but one that comes alone from
+// its address has its turn before the four of another address have had theirs.
 func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 	r := startTLS(t, plainTLS)
 	ctx, stop := context.WithCancel(t.Context())
 	var attackers sync.WaitGroup
 	defer attackers.Wait()
 	defer stop()
-	var shakes atomic.Int64
+	var mu sync.Mutex
+	var shakes []time.Duration // of the attackers
 	for i := 2; i <= 9; i++ {
 		for range 4 {
 			attackers.Go(func() {
 				for ctx.Err() == nil {
+					at := time.Now()
 					if c, err := from(fmt.Sprintf("127.0.0.%d", i), r.Addr("mqtts")); err == nil {
 						secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 						if secure.HandshakeContext(ctx) == nil {
-							shakes.Add(1)
+							mu.Lock()
+							shakes = append(shakes, time.Since(at))
+							mu.Unlock()
 						}
 						_ = c.Close()
 					}
@@ -157,10 +200,15 @@ func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 			})
 		}
 	}
-	eventually(t, "the flood is there", func() bool { return shakes.Load() > 100 })
+	eventually(t, "the flood is there", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(shakes) > 100
+	})
+	pulse := testkit.StartPulse(t)
 	inside := r.connect(t, dev("d2"))
 	var connects, pings []time.Duration
-	for began := time.Now(); time.Since(began) < 2*time.Second; {
+	for began := time.Now(); time.Since(began) < 2*time.Second || len(connects) < 8; {
 		at := time.Now()
 		c := r.shakeAndSay(t)
 		connects = append(connects, time.Since(at))
@@ -171,21 +219,26 @@ func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 	}
 	stop()
 	attackers.Wait()
-	slices.Sort(connects)
-	slices.Sort(pings)
-	t.Logf("%d handshakes of attackers; %d connects: median %v, most %v; pings: median %v, most %v", shakes.Load(),
-		len(connects), connects[len(connects)/2], connects[len(connects)-1], pings[len(pings)/2], pings[len(pings)-1])
-	if most := connects[len(connects)-1]; most > time.Second {
-		t.Errorf("a good device took %v to connect", most)
+	for _, took := range [][]time.Duration{connects, pings, shakes} {
+		slices.Sort(took)
 	}
-	if most := pings[len(pings)-1]; most > time.Second {
-		t.Errorf("one that was in waited %v", most)
+	median, most := func(d []time.Duration) time.Duration { return d[len(d)/2] }, func(d []time.Duration) time.Duration { return d[len(d)-1] }
+	t.Logf("%d handshakes of attackers: median %v, most %v; %d connects: median %v, most %v; pings: median %v, most %v; pulse %v",
+		len(shakes), median(shakes), most(shakes), len(connects), median(connects), most(connects), median(pings), most(pings), pulse.Longest())
+	if median(connects) > median(shakes) {
+		t.Errorf("a good device took %v to connect, attackers %v for a handshake", median(connects), median(shakes))
+	}
+	if most(connects) > max(time.Second, 2*most(shakes)) {
+		t.Errorf("a good device took %v to connect", most(connects))
+	}
+	if most(pings) > pulse.Limit(time.Second) {
+		t.Errorf("one that was in waited %v", most(pings))
 	}
 }
 
 // The drain does not wait for those who say nothing, wherever in their handshakes they are.
 func TestTheDrainDoesNotWaitForSilentClients(t *testing.T) {
-	r := startTLS(t, func(f *TLSFiles) { f.ClientCA = "" })
+	r := startTLS(t, plainTLS)
 	for _, name := range []string{"mqtt", "mqtts"} {
 		for range 10 {
 			c, err := net.Dial("tcp", r.Addr(name))
@@ -196,9 +249,9 @@ func TestTheDrainDoesNotWaitForSilentClients(t *testing.T) {
 		}
 	}
 	r.awaitMetric(t, 20, "connections_unadmitted")
-	began := time.Now()
+	pulse, began := testkit.StartPulse(t), time.Now()
 	r.shutdown(t)
-	if took := time.Since(began); took > connectTimeout/2 {
+	if took := time.Since(began); took > min(pulse.Limit(door.ConnectTimeout/2), door.ConnectTimeout*9/10) {
 		t.Errorf("the drain took %v", took)
 	}
 	if open := r.metric(t, "connections"); open != 0 {

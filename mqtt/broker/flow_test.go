@@ -5,10 +5,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"meterline/mqtt/door"
 )
 
 // ways are a broker and how a slow network connects to it: the client's receive buffer is small.
@@ -17,8 +21,8 @@ func ways(t *testing.T) (r *rig, dial map[string]func(t *testing.T) net.Conn) {
 	server, trust := certificate(t)
 	r = start(t, func(o *Options) {
 		o.Listeners = append(o.Listeners,
-			Listen{Name: "mqtts", Address: "127.0.0.1:0", TLS: server},
-			Listen{Name: "ws", Address: "127.0.0.1:0", WebSocket: true})
+			door.Listen{Name: "mqtts", Address: "127.0.0.1:0", TLS: server},
+			door.Listen{Name: "ws", Address: "127.0.0.1:0", WebSocket: true})
 	})
 	narrow := func(t *testing.T, name string) net.Conn {
 		t.Helper()
@@ -46,7 +50,7 @@ func ways(t *testing.T) (r *rig, dial map[string]func(t *testing.T) net.Conn) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return &webConn{Conn: c, ws: ws}
+			return webClient(ws)
 		},
 	}
 }
@@ -64,11 +68,11 @@ func (c *client) heap(n int, qos0, retain bool) {
 			pk.FixedHeader.Qos, pk.PacketID = 1, uint16(i+1)
 		}
 		if err := pk.PublishEncode(&all); err != nil {
-			c.t.Fatal(err)
+			c.t.Error(err)
 		}
 	}
 	if _, err := c.conn.Write(all.Bytes()); err != nil {
-		c.t.Fatal(err)
+		c.t.Error(err)
 	}
 }
 
@@ -89,6 +93,16 @@ func (c *client) harvest(n int, ordered bool) {
 	c.ping()
 }
 
+// letQueue waits until something waits in a session, a second at most: whoever takes nothing for 2 s is closed.
+func (r *rig) letQueue(t *testing.T) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < time.Second && r.metric(t, "plain_queued") == 0; {
+		<-tick.C
+	}
+}
+
 // What is more than the connection may have unread waits in the session: whoever reads gets all, by whatever way.
 func TestAClientThatReadsGetsAll(t *testing.T) {
 	const many = 10_000
@@ -100,7 +114,10 @@ func TestAClientThatReadsGetsAll(t *testing.T) {
 			c := say(t, dial(t), h)
 			c.expect(packets.Connack)
 			c.subscribe("heap/#", 0, 1)
-			publisher.heap(many, true, false)
+			var publishing sync.WaitGroup
+			defer publishing.Wait()
+			publishing.Go(func() { publisher.heap(many, true, false) })
+			r.letQueue(t)
 			c.harvest(many, true)
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 	"golang.org/x/sync/semaphore"
 
+	"meterline/mqtt/door"
 	"meterline/mqtt/frame"
 	"meterline/mqtt/plain"
 )
@@ -28,6 +29,7 @@ const (
 // have been admitted.
 type front struct {
 	life      context.Context // of the broker, the drain at its end included
+	door      *door.Door
 	metrics   *metrics
 	admission *admission
 	uplinks   *uplinks
@@ -74,7 +76,7 @@ func (f *front) receive(w *wire) bool {
 		will:      pk.Connect.WillFlag,
 		willTopic: pk.Connect.WillTopic,
 		remote:    w.RemoteAddr().String(),
-		certified: w.certified,
+		certified: certifiedIDs(w.Certificate()),
 		unspoken:  !pk.Connect.PasswordFlag,
 	})
 	if err != nil {
@@ -82,17 +84,17 @@ func (f *front) receive(w *wire) bool {
 		return false
 	}
 	if c.answer = c.connack(who, f.maxPacket, f.plain); !w.takes(c.answer) {
-		f.metrics.refused.WithLabelValues("protocol").Inc() // nothing can be said to it (3.1.2-24)
+		f.door.Refused("protocol") // nothing can be said to it (3.1.2-24)
 		return false
 	}
 	w.frames.SetMost(f.maxPacket)
 	w.violation = func(code packets.Code) { f.violation(who, code) }
 	w.session.Store(f.newSession(w, c, who))
-	if who.role == roleEndpoint && w.socket.raw != nil {
-		narrow(w.socket.raw)
+	if who.role == roleEndpoint {
+		w.Narrow()
 	}
 	w.left = introduce(w.version)
-	w.socket.admitted()
+	w.Admitted()
 	return true
 }
 
@@ -103,10 +105,10 @@ func (f *front) nonsense(w *wire, err error) {
 	if errors.As(err, &code) && (w.version >= 5 || code == packets.ErrUnsupportedProtocolVersion) {
 		f.answer(w, code)
 	}
-	if w.place.evicted.Load() {
+	if w.Evicted() {
 		return // counted there
 	}
-	f.metrics.refused.WithLabelValues("protocol").Inc()
+	f.door.Refused("protocol")
 	if !errors.Is(err, io.EOF) {
 		f.said.say(slog.LevelInfo, "protocol", "client refused", "reason", "protocol", "remote_addr", w.RemoteAddr().String(),
 			"error", late(err))
@@ -116,7 +118,7 @@ func (f *front) nonsense(w *wire, err error) {
 // late says in words that CONNECT did not come in time.
 func late(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("no whole CONNECT within %v", connectTimeout)
+		return fmt.Errorf("no whole CONNECT within %v", door.ConnectTimeout)
 	}
 	return err
 }
@@ -147,7 +149,7 @@ func (c *connect) identify() bool {
 // refuse answers a client that is not admitted.
 func (f *front) refuse(w *wire, c *connect, err error) {
 	code, reason := refusal(err)
-	f.metrics.refused.WithLabelValues(reason).Inc()
+	f.door.Refused(reason)
 	f.said.say(slog.LevelInfo, reason, "client refused", "reason", reason, "username", showName(string(c.Connect.Username)),
 		"client_id", showName(c.Connect.ClientIdentifier), "remote_addr", w.RemoteAddr().String(), "error", err)
 	f.answer(w, code)
@@ -158,16 +160,13 @@ var version3 = map[packets.Code]byte{
 	packets.ErrUnsupportedProtocolVersion: 1,
 	packets.ErrClientIdentifierNotValid:   2,
 	packets.ErrServerUnavailable:          3,
-	packets.ErrServerBusy:                 3,
 	packets.ErrConnectionRateExceeded:     3,
-	packets.ErrBanned:                     5,
 	packets.ErrBadUsernameOrPassword:      5,
 	packets.ErrNotAuthorized:              5,
 }
 
 // answer sends a CONNACK that refuses, and ends the connection. MQTT 3.1.1 has no answer for some codes.
 func (f *front) answer(w *wire, code packets.Code) {
-	w.refused = true
 	reason := code.Code
 	if w.version < 5 {
 		reason = version3[code]

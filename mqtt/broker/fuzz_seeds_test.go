@@ -42,8 +42,12 @@ func connectionSeeds() [][]byte {
 		return b
 	}
 	ping, bye, bye5 := []byte{actPing | s}, []byte{actDisconnect}, []byte{actDisconnect, 4, 0}
+	late := v4(0, d1, 2) // a reset right behind what was sent
+	for range 20 {
+		late = append(late, pub4(0, 0, 0, 0, "late")...)
+	}
 	return [][]byte{
-		{},
+		append(late, actSubscribe, 1, 1, 5, 1, actReset), {}, {},
 		all(v4(0, d1, 2), pub4(0, 2, 0, 1, `{"v":1}`), pub4(0, 2, 0, 2, "b"), pub4(0, 0, 1, 0, "c"), ping, bye),
 		all(v5(0, d1, 2), pub5(0, 2, 0, 1, "a"), pub5(0, 2, 0, 1, "b"), pub5(0, 2, 1, 3, "c", 0x01, 1), bye5),
 		all(v4(0, d1, 2), pub4(s, 2, 2, 1, "foreign"), ping),

@@ -18,14 +18,15 @@ import (
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt"
+	"meterline/testkit"
 )
 
 const (
-	fuzzPatience = 5 * time.Second // for any answer: what takes longer hangs
-	fuzzLook     = 500             // executions between two looks at goroutines, connections and memory
-	fuzzRenew    = 20_000          // executions of one broker
+	fuzzPatience = 3 * time.Second // for any answer, unless the machine is to blame; less than any time-out of the broker's
+	fuzzWait     = 30 * time.Second
+	fuzzLook     = 500    // executions between two looks at goroutines, connections and memory
+	fuzzRenew    = 20_000 // executions of one broker
 	fuzzHeap     = 256 << 20
-	fuzzMemory   = 64 // executions whose uplinks may still come
 )
 
 // drain empties the log and returns what it held.
@@ -60,11 +61,9 @@ type fuzzWorld struct {
 	boss       *client
 	goroutines int
 	runs       int
+	pulse      *testkit.Pulse
 	before     [][]byte // the last inputs
-	// Uplinks of the last executions. What a connection sent that was ended by the broker may still be stored when the
-	// client has long seen the end.
-	sent     [fuzzMemory][]command.Uplink
-	panicked atomic.Pointer[string]
+	panicked   atomic.Pointer[string]
 }
 
 // tokensWithoutPanic are the rig's, but for the one that panics.
@@ -87,8 +86,8 @@ func (w *fuzzWorld) begin(t *testing.T, input []byte) {
 		}
 	})
 	w.holder.TB = t
-	w.sent[(w.runs+1)%fuzzMemory] = nil
 	if w.runs++; w.rig != nil && w.runs%fuzzRenew != 0 {
+		w.pulse.Restart()
 		return
 	}
 	w.end()
@@ -97,15 +96,13 @@ func (w *fuzzWorld) begin(t *testing.T, input []byte) {
 		o.Tokens, o.Anonymous, o.Shards = tokensWithoutPanic{o.Tokens}, AnonymousMQTT, 1
 		o.Logger = slog.New(panicWatch{slog.DiscardHandler, w})
 	})
+	w.pulse = testkit.StartPulse(&w.holder)
 	w.good = w.rig.listening(&w.holder, dev("d9"))
 	w.boss = w.rig.backend(&w.holder)
 	w.goodDevice(t)
 	w.rig.log.drain()
 	w.goroutines = runtime.NumGoroutine()
 }
-
-// recently is what the last executions sent.
-func (w *fuzzWorld) recently() []command.Uplink { return slices.Concat(w.sent[:]...) }
 
 func (w *fuzzWorld) end() {
 	if w.rig == nil {
@@ -152,7 +149,7 @@ func (w *fuzzWorld) goodDevice(t *testing.T) {
 	w.boss.publish(mqtt.CommandTopic("d9"), `{"message_id":"good"}`, 1, 8)
 	acked, commanded := false, false
 	for !acked || !commanded {
-		pk, err := w.good.read(fuzzPatience)
+		pk, err := w.good.read(fuzzWait)
 		if err != nil {
 			t.Fatalf("the good device, acknowledged: %v, commanded: %v: %v", acked, commanded, err)
 		}
@@ -165,9 +162,36 @@ func (w *fuzzWorld) goodDevice(t *testing.T) {
 		}
 	}
 	w.boss.expect(packets.Puback)
-	if took := time.Since(began); took > fuzzPatience {
+	if took := time.Since(began); took > w.pulse.Limit(fuzzPatience) {
 		t.Fatalf("the good device waited %v", took)
 	}
+}
+
+// settle waits until the broker has come to the end of all connections but two, those that were reset included, and the log
+// holds all that it took from them.
+func (w *fuzzWorld) settle(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), fuzzWait)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	for w.rig.wires.count() > 2 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%d connections do not end", w.rig.wires.count()-2)
+		}
+	}
+	if err := w.rig.uplinks.flush(ctx); err != nil {
+		t.Fatalf("what was taken is not appended: %v", err)
+	}
+}
+
+// count is how many connections there are.
+func (c *wires) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
 }
 
 // look checks that nothing was left behind.

@@ -85,7 +85,7 @@ func TestTakeoversAreNotHeldUp(t *testing.T) {
 	defer busy.mu.Unlock()
 	c.publish("meterline/v1/d1/down/command", commandJSON("m", time.Minute), 1, 1)
 	c.publish("news", strings.Repeat("x", 64<<10), 0, 0) // more than is read ahead
-	eventually(t, "something has arrived", func() bool { return arrived(w.socket.raw) })
+	eventually(t, "something has arrived", func() bool { return w.Arrived() })
 	w.leave()
 	if w.over.Load() == nil || w.ended.Load() {
 		t.Error("it has come to its end")

@@ -37,7 +37,7 @@ func (l wireLink) stop(reason packets.Code) { l.part(reason) }
 
 func (l wireLink) version() byte { return l.wire.version }
 
-// Send, Stop and Room make it a plain.Link with a plain.Flow.
+// Send and Stop make it a plain.Link, and Room of the connection a plain.Flow.
 func (l wireLink) Send(pk packets.Packet) error { return l.send(pk) }
 
 // Stop ends the connection.
@@ -46,10 +46,7 @@ func (l wireLink) Stop(reason packets.Code) { l.part(reason) }
 // Leave makes it a plain.Leaver.
 func (l wireLink) Leave() { l.leave() }
 
-// Room says whether the client reads fast enough for more.
-func (l wireLink) Room() bool { return l.socket.room() }
-
 // onRoom has resume called when Room has said no and there is room again.
 func (l wireLink) onRoom(resume func()) {
-	l.socket.onRoom(func() { l.guard.run("resume", resume) })
+	l.OnRoom(func() { l.guard.run("resume", resume) })
 }

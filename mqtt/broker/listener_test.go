@@ -8,13 +8,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
-	"log/slog"
 	"math/big"
 	"net"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,59 +19,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/mqtt/door"
 	"meterline/testkit"
 )
-
-// hungry is a listener that has no file descriptors left for a while.
-type hungry struct {
-	net.Listener
-	failures int
-	conn     net.Conn
-	asked    chan struct{}
-}
-
-func (h *hungry) Accept() (net.Conn, error) {
-	if h.failures--; h.failures >= 0 {
-		h.asked <- struct{}{}
-		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
-	}
-	return h.conn, nil
-}
-
-func TestAcceptSurvivesEMFILE(t *testing.T) {
-	near, far := net.Pipe()
-	defer func() { _, _ = near.Close(), far.Close() }()
-	m := newMetrics(nil)
-	l := &listener{
-		log: slog.New(slog.DiscardHandler), metrics: m, conns: &connections{}, gate: newGate(10, 10, m),
-		closed: make(chan struct{}), backlog: 1024,
-	}
-	l.socket = &hungry{failures: 3, conn: near, asked: make(chan struct{}, 10)}
-	began := time.Now()
-	c, err := l.accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Conn != near {
-		t.Errorf("accepted %v", c.Conn)
-	}
-	if took := time.Since(began); took < 7*acceptDelayMin {
-		t.Errorf("tried again after %v", took)
-	}
-
-	starving := &hungry{failures: 1 << 30, asked: make(chan struct{}, 100)}
-	l.socket = starving
-	done := make(chan error)
-	go func() {
-		_, err := l.accept()
-		done <- err
-	}()
-	<-starving.asked
-	close(l.closed)
-	if err := <-done; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after close: %v", err)
-	}
-}
 
 func TestAClientThatDoesNotSayConnectIsClosed(t *testing.T) {
 	t.Parallel()
@@ -88,11 +35,11 @@ func TestAClientThatDoesNotSayConnectIsClosed(t *testing.T) {
 	if _, err := c.Write([]byte{0x10}); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(2 * connectTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(2 * door.ConnectTimeout))
 	if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("read: %v", err)
 	}
-	if took := time.Since(began); took < connectTimeout-time.Second {
+	if took := time.Since(began); took < door.ConnectTimeout-time.Second {
 		t.Errorf("closed after %v", took)
 	}
 }
@@ -125,9 +72,9 @@ func TestEveryWayIn(t *testing.T) {
 	server, trust := certificate(t)
 	r := start(t, func(o *Options) {
 		o.Listeners = append(o.Listeners,
-			Listen{Name: "mqtts", Address: "127.0.0.1:0", TLS: server},
-			Listen{Name: "ws", Address: "127.0.0.1:0", WebSocket: true},
-			Listen{Name: "wss", Address: "127.0.0.1:0", WebSocket: true, TLS: server})
+			door.Listen{Name: "mqtts", Address: "127.0.0.1:0", TLS: server},
+			door.Listen{Name: "ws", Address: "127.0.0.1:0", WebSocket: true},
+			door.Listen{Name: "wss", Address: "127.0.0.1:0", WebSocket: true, TLS: server})
 	})
 	if got := r.presence.gateway.Address; got != r.Addr("mqtt") {
 		t.Errorf("advertised as %q", got)
@@ -236,9 +183,9 @@ func TestDrainWhateverTheClientsDo(t *testing.T) {
 		}
 	}()
 	r.awaitMetric(t, 20, "plain_received_total")
-	began := time.Now()
+	pulse, began := testkit.StartPulse(t), time.Now()
 	r.shutdown(t)
-	if took := time.Since(began); took > drainPatience {
+	if took := time.Since(began); took > pulse.Limit(drainPatience) {
 		t.Errorf("it took %v", took)
 	}
 	<-sending
@@ -294,7 +241,7 @@ func TestDrain(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	good := Options{
-		Listeners: []Listen{{Name: "mqtt", Address: "127.0.0.1:0"}}, Log: newMemLog(), Credentials: &memCredentials{},
+		Listeners: []door.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}}, Log: newMemLog(), Credentials: &memCredentials{},
 		Sessions: newMemSessions(), Partitions: 16,
 	}
 	for name, spoil := range map[string]func(*Options){
@@ -302,7 +249,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"partitions": func(o *Options) { o.Partitions = 0 },
 		"listener":   func(o *Options) { o.Listeners = nil },
 		"anonymous":  func(o *Options) { o.Anonymous = "all" },
-		"address":    func(o *Options) { o.Listeners = []Listen{{Name: "mqtt", Address: "127.0.0.1:no"}} },
+		"address":    func(o *Options) { o.Listeners = []door.Listen{{Name: "mqtt", Address: "127.0.0.1:no"}} },
 		"name twice": func(o *Options) { o.Listeners = append(o.Listeners, o.Listeners[0]) },
 	} {
 		o := good

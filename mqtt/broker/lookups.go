@@ -48,11 +48,24 @@ func (c *credentials) batch() []fleet.DeviceID {
 	return ids
 }
 
-func (c *credentials) load(ctx context.Context, ids []fleet.DeviceID) {
+// query asks the source for what there is of ids.
+func (c *credentials) query(ctx context.Context, ids []fleet.DeviceID) (map[fleet.DeviceID]*fleet.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	c.metrics.lookups.Inc()
 	answer, err := c.source.Credentials(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[fleet.DeviceID]*fleet.Credential, len(answer))
+	for i := range answer {
+		found[answer[i].DeviceID] = &answer[i]
+	}
+	return found, nil
+}
+
+func (c *credentials) load(ctx context.Context, ids []fleet.DeviceID) {
+	found, err := c.query(ctx, ids)
 	switch {
 	case errors.Is(err, errPanic) && len(ids) > 1: // whose id it is that the source cannot bear
 		c.load(ctx, ids[:len(ids)/2])
@@ -64,10 +77,6 @@ func (c *credentials) load(ctx context.Context, ids []fleet.DeviceID) {
 	case err != nil:
 		c.failed(err)
 		return
-	}
-	found := make(map[fleet.DeviceID]*fleet.Credential, len(answer))
-	for i := range answer {
-		found[answer[i].DeviceID] = &answer[i]
 	}
 	for _, id := range c.settle(ids, found) {
 		c.changed(id, found[id])
@@ -133,18 +142,11 @@ func (c *credentials) unanswered(id fleet.DeviceID, err error) {
 }
 
 // look asks the source past the cache; for rechecks.
-func (c *credentials) look(ctx context.Context, ids []fleet.DeviceID) (map[fleet.DeviceID]fleet.Credential, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
-	defer cancel()
-	c.metrics.lookups.Inc()
-	answer, err := c.source.Credentials(ctx, ids)
+func (c *credentials) look(ctx context.Context, ids []fleet.DeviceID) (map[fleet.DeviceID]*fleet.Credential, error) {
+	found, err := c.query(ctx, ids)
 	if err != nil {
 		c.metrics.lookupFailures.Inc()
 		return nil, fmt.Errorf("look up credentials: %w", err)
-	}
-	found := make(map[fleet.DeviceID]fleet.Credential, len(answer))
-	for _, a := range answer {
-		found[a.DeviceID] = a
 	}
 	return found, nil
 }

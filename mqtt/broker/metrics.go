@@ -25,15 +25,8 @@ func admissionGauges(r prometheus.Registerer, a *admission, revocationsRead *ato
 
 // metrics are the broker's own. None has a device's id as a label.
 type metrics struct {
-	connections      prometheus.Gauge
-	unadmitted       prometheus.Gauge
-	notAfter         prometheus.Gauge
-	reloads          *prometheus.CounterVec // by outcome
 	held             prometheus.Counter     // seconds
 	accepted         *prometheus.CounterVec // by role
-	refused          *prometheus.CounterVec // by reason
-	acceptErrors     prometheus.Counter
-	slowClosed       *prometheus.CounterVec // by cause
 	stopped          *prometheus.CounterVec // by reason
 	panics           prometheus.Counter
 	refusedTopics    *prometheus.CounterVec // by role
@@ -78,21 +71,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	fast := prometheus.ExponentialBuckets(0.0005, 2, 15) // 0.5 ms to 8 s
 	m := &metrics{
-		connections: with.NewGauge(prometheus.GaugeOpts{
-			Name: "meterline_mqtt_connections", Help: "Open client connections, those before CONNECT included.",
-		}),
-		unadmitted: with.NewGauge(prometheus.GaugeOpts{
-			Name: "meterline_mqtt_connections_unadmitted", Help: "Those of them that have not been admitted yet.",
-		}),
-		notAfter: with.NewGauge(prometheus.GaugeOpts{
-			Name: "meterline_mqtt_tls_certificate_not_after_seconds", Help: "When the certificate in use expires, Unix time; 0 without TLS.",
-		}),
-		reloads:         counters("tls_reloads_total", "Changes of the TLS files.", "outcome"),
 		held:            counter("publish_held_seconds_total", "Time that endpoints were held because they published more than they may."),
 		accepted:        counters("clients_accepted_total", "Clients that were admitted.", "role"),
-		refused:         counters("clients_refused_total", "Clients that were not admitted.", "reason"),
-		acceptErrors:    counter("accept_errors_total", "Errors while accepting connections, such as no file descriptors left."),
-		slowClosed:      counters("slow_clients_closed_total", "Clients closed because they did not read.", "cause"),
 		stopped:         counters("clients_stopped_total", "Clients the gateway disconnected.", "reason"),
 		panics:          counter("panics_total", "Panics that were recovered from."),
 		refusedTopics:   counters("refused_topics_total", "Publishes to and subscriptions of topics a client has no right to.", "role"),

@@ -28,14 +28,21 @@ func (b *Broker) Forget(ids ...fleet.DeviceID) {
 	}
 }
 
-// ForgetTokens closes the sessions of service clients that signed in with these tokens, and lets nobody in by them any
-// more. It does not wait.
+// ForgetTokens closes the connections of service clients that signed in with these tokens, and lets nobody in by them any
+// more. Their sessions end, also those of clients that are away, with all that waits in them: nobody can ever resume them.
+// It does not wait.
 func (b *Broker) ForgetTokens(ids ...string) {
+	if len(ids) == 0 {
+		return
+	}
+	gone := map[string]bool{}
 	for _, id := range ids {
+		gone[id] = true
 		for _, s := range b.tokens.revoke(id) {
 			b.revoke(s)
 		}
 	}
+	b.hub.Disconnect(func(who any) bool { return gone[who.(identity).token] }, packets.ErrAdministrativeAction, true)
 }
 
 func (b *Broker) revoke(s *session) {
@@ -89,14 +96,16 @@ func (b *Broker) readRevocations(ctx context.Context) error {
 	}
 	b.revocationsRead.Store(time.Now().UnixNano())
 	b.metrics.revocations.Add(float64(len(found)))
+	var tokens []string
 	for _, r := range found {
 		if r.Token != "" {
-			b.ForgetTokens(r.Token)
+			tokens = append(tokens, r.Token)
 			continue
 		}
 		b.creds.replace(r.Device, r.Now)
 		b.hold(r.Device, r.Now)
 	}
+	b.ForgetTokens(tokens...)
 	return nil
 }
 
@@ -130,7 +139,7 @@ func (b *Broker) recheckSlice(ctx context.Context, i int) {
 		}
 		for _, id := range ids[:n] {
 			for _, s := range b.registry.all(id) {
-				if c, ok := found[id]; !ok || !s.who.stillGood(c) {
+				if c := found[id]; c == nil || !s.who.stillGood(*c) {
 					b.creds.forget([]fleet.DeviceID{id})
 					b.revoke(s)
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/fleet"
+	"meterline/testkit"
 )
 
 // memRevocations is a Revocations in memory.
@@ -42,9 +43,9 @@ func (m *memRevocations) put(err error, found ...fleet.Revocation) {
 // closedSoon wants the client to be closed in the time in which revocation is promised.
 func (c *client) closedSoon() []packets.Packet {
 	c.t.Helper()
-	began := time.Now()
+	pulse, began := testkit.StartPulse(c.t), time.Now()
 	before := c.closed()
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > pulse.Limit(5*time.Second) {
 		c.t.Errorf("closed after %v", took)
 	}
 	return before
@@ -141,6 +142,50 @@ func TestATokenRevokedWhileItIsAdmitted(t *testing.T) {
 	r.connect(t, service("root")).ping()
 }
 
+// kept connects a service client whose session stays when it goes, and subscribes it.
+func (r *rig) kept(t *testing.T, id, token string) *client {
+	t.Helper()
+	h := service(token)
+	h.id, h.persistent = id, true
+	c := r.connect(t, h)
+	if code := c.subscribe("plant/#", 1, 1); code != 1 {
+		t.Fatalf("subscribe: %#x", code)
+	}
+	return c
+}
+
+// awaitSessions waits until service clients have so many sessions, away or not, and wants no more than that to be left.
+func (r *rig) awaitSessions(t *testing.T, want float64) {
+	t.Helper()
+	eventually(t, fmt.Sprint(want, " sessions of service clients"), func() bool { return r.metric(t, "plain_sessions") == want })
+}
+
+func TestADeletedTokenLeavesNoSession(t *testing.T) {
+	back := &memRevocations{}
+	r := start(t, func(o *Options) { o.Revocations = back })
+	away, here, other := r.kept(t, "away", "reader"), r.kept(t, "here", "reader"), r.kept(t, "other", "root")
+	_ = away.conn.Close()
+	r.awaitMetric(t, 1, "plain_sessions_away")
+	for id := uint16(2); id < 5; id++ {
+		other.publish("plant/boiler", "hot", 1, id)
+	}
+	r.awaitMetric(t, 3, "plain_queued")
+	back.put(nil, fleet.Revocation{Token: "reader"})
+	here.closedSoon()
+	r.awaitSessions(t, 1)
+	eventually(t, "nothing waits for anybody", func() bool { return r.metric(t, "plain_queued") == 0 })
+	if n := r.metric(t, "plain_subscriptions"); n != 1 {
+		t.Errorf("%v subscriptions are left", n)
+	}
+	if n := r.metric(t, "plain_sessions_ended_total", "reason", "forgotten"); n != 1 {
+		t.Errorf("%v sessions of clients that were away are counted", n)
+	}
+	h := service("reader") // the fake source goes on admitting it, as one that was asked just before
+	h.persistent = true
+	r.knock(t, h).closed()
+	r.awaitSessions(t, 1)
+}
+
 func TestASessionEndsWithItsToken(t *testing.T) {
 	ends := time.Now().Add(time.Hour)
 	r := start(t, func(o *Options) {
@@ -155,6 +200,21 @@ func TestASessionEndsWithItsToken(t *testing.T) {
 	if len(r.tokens.sessions["reader"]) != 1 {
 		t.Errorf("%v", r.tokens.sessions)
 	}
+}
+
+func TestATokenThatIsOverLeavesNoSession(t *testing.T) {
+	t.Parallel()
+	known := memTokens{"reader": {ID: "reader", Tenant: "t1", Scopes: []fleet.Scope{fleet.MQTT}}}
+	r := start(t, func(o *Options) { o.Tokens = known })
+	other := r.kept(t, "other", "reader")
+	ends := time.Now().Add(3 * time.Second)
+	known["brief"] = fleet.Token{ID: "brief", Tenant: "t1", Scopes: []fleet.Scope{fleet.MQTT}, ExpiresAt: &ends}
+	away, here := r.kept(t, "away", "brief"), r.kept(t, "here", "brief")
+	_ = away.conn.Close()
+	r.awaitMetric(t, 1, "plain_sessions_away")
+	here.closed()
+	r.awaitSessions(t, 1)
+	other.ping()
 }
 
 // awayTokens is a Tokens that can be away.

@@ -20,6 +20,7 @@ import (
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt"
+	"meterline/mqtt/door"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,7 +56,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 	past := time.Now().Add(-time.Hour)
 	o := Options{
 		Gateway:     command.Gateway{ID: "gw1", Incarnation: "i1"},
-		Listeners:   []Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
+		Listeners:   []door.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
 		Log:         r.log,
 		Credentials: r.creds,
 		Sessions:    r.sessions,
@@ -244,23 +245,6 @@ func (h hi) packet() packets.Packet {
 		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, h.will, []byte("gone")
 	}
 	return pk
-}
-
-// tryConnect connects, for many goroutines: the error says what went wrong.
-func (r *rig) tryConnect(h hi) (*client, error) {
-	conn, err := net.Dial("tcp", r.Addr("mqtt"))
-	if err != nil {
-		return nil, err
-	}
-	c := speaker(nil, conn, h)
-	if err := c.trySend(h.packet()); err != nil {
-		return nil, err
-	}
-	c.connack, err = c.read(waitMost)
-	if err == nil && (c.connack.FixedHeader.Type != packets.Connack || c.connack.ReasonCode != 0) {
-		err = fmt.Errorf("refused: %#x", c.connack.ReasonCode)
-	}
-	return c, err
 }
 
 func (c *client) send(pk packets.Packet) {

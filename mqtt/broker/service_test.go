@@ -2,12 +2,15 @@ package broker
 
 import (
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/testkit"
 )
 
 func service(token string) hi { return hi{id: "client", user: "service", pass: token} }
@@ -163,4 +166,24 @@ func TestWhenTheFanOutOverflowsItsSubscribersKnow(t *testing.T) {
 	c.closed()
 	other.ping()
 	r.fanout.room.Release(fanoutWeight)
+}
+
+// A service client that breaks the protocol is counted and logged like any other, whoever finds it.
+func TestAServiceClientThatBreaksTheProtocolIsLogged(t *testing.T) {
+	logged := &testkit.Journal{}
+	r := start(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(logged, nil)) })
+	c := r.connect(t, service("reader").v5())
+	c.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "plant/boiler",
+		Properties: packets.Properties{TopicAlias: 65535, TopicAliasFlag: true},
+	})
+	if before := c.closed(); len(before) != 1 || before[0].ReasonCode != packets.ErrTopicAliasInvalid.Code {
+		t.Errorf("told %+v", before)
+	}
+	if n := r.metric(t, "clients_stopped_total", "reason", "topic_alias_invalid"); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+	if said := logged.Text(); !strings.Contains(said, "client broke the protocol: disconnected") || !strings.Contains(said, "token_id=reader") {
+		t.Errorf("logged: %s", said)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/fleet"
+	"meterline/mqtt"
 	"meterline/mqtt/plain"
 )
 
@@ -21,15 +22,16 @@ type services struct {
 
 // begin gives s its session: a connection that had it before is over when it returns.
 func (v *services) begin(s *session) {
-	if !v.tokens.enter(s) { // its token was taken back while it was being admitted
-		s.link.stop(packets.ErrNotAuthorized)
-	}
 	c := s.hello
 	s.plain, s.resumed = v.hub.Connect(s.link.(wireLink), plain.Connect{
 		Key: s.who.key(c.Connect.ClientIdentifier), Version: c.ProtocolVersion, Clean: c.Connect.Clean,
 		SessionExpiry: c.lasts(), ReceiveMaximum: c.Properties.ReceiveMaximum,
-		TopicAliasMaximum: c.Properties.TopicAliasMaximum, Will: c.will(), Who: s.who,
+		TopicAliasMaximum: c.Properties.TopicAliasMaximum, Will: c.will(), Who: s.who, Until: s.who.expires,
 	})
+	if !v.tokens.enter(s) { // its token was taken back while it was being admitted: ForgetTokens may not have seen the session
+		s.link.stop(packets.ErrNotAuthorized)
+		v.hub.Disconnect(func(who any) bool { return who.(identity).token == s.who.token }, packets.ErrNotAuthorized, true)
+	}
 }
 
 // will is what the client left to be published, or nil.
@@ -59,8 +61,10 @@ func (v *services) packet(s *session, pk packets.Packet) {
 	err := s.plain.Packet(pk)
 	var code packets.Code
 	switch {
+	case errors.Is(err, packets.ErrSessionTakenOver): // its connection was stopped, and counted, by the hub
+		s.link.stop(packets.ErrSessionTakenOver)
 	case errors.As(err, &code):
-		v.metrics.stopped.WithLabelValues(label(code)).Inc()
+		s.link.(wireLink).violation(code)
 		s.link.stop(code)
 	case err != nil:
 		s.link.stop(packets.ErrImplementationSpecificError)
@@ -111,10 +115,9 @@ func (v *services) MayReceive(who any, m *plain.Message) bool {
 
 // Take takes commands: they are handed over when it returns, so they may be acknowledged.
 func (v *services) Take(who any, m *plain.Message) bool {
-	by := who.(identity)
-	endpoint, ok := commandTopic(by, m.Topic)
+	endpoint, ok := mqtt.ParseCommandTopic(m.Topic)
 	if ok {
-		v.delivery.handle(by, endpoint, m.Topic, m.Payload)
+		v.delivery.handle(who.(identity), endpoint, m.Topic, m.Payload)
 	}
 	return ok
 }

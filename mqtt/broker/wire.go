@@ -11,7 +11,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"meterline/fleet"
+	"meterline/mqtt/door"
 	"meterline/mqtt/frame"
 )
 
@@ -22,26 +22,22 @@ const (
 	leaveTime    = 20 * time.Millisecond  // for what has arrived to be read before a connection is taken over
 )
 
-// wire is one client connection as mochi holds it: TCP, TLS or WebSocket above a conn. It stands between the two: mochi
-// reads from it only whole packets that were found sound, and closes it only in name; the listener closes it in the end.
+// wire is one client connection as mochi holds it. It stands between the two: mochi reads from it only whole packets that
+// were found sound, and closes it only in name; the door closes it in the end.
 type wire struct {
-	net.Conn
-	socket    *conn            // at the bottom of Conn
-	certified []fleet.DeviceID // names in the client's certificate, verified
-	place     *place           // among those that are not admitted yet; nil: closed before it began
-	guard     *guard
+	*door.Conn
+	guard *guard
 
-	session atomic.Pointer[session] // nil until the client has been admitted
-	parting atomic.Bool             // is being ended
-	over    atomic.Pointer[ending]  // nil until somebody asks
-	ended   atomic.Bool             // its session knows that it is over
-	greeted atomic.Bool             // CONNACK has gone out: a client may be told why it must go (3.14.0-1)
+	session  atomic.Pointer[session] // nil until the client has been admitted
+	parting  atomic.Bool             // is being ended
+	over     atomic.Pointer[ending]  // nil until somebody asks
+	ended    atomic.Bool             // its session knows that it is over
+	answered atomic.Bool             // CONNACK has gone out: a client may be told why it must go (3.14.0-1)
 
 	// of the goroutine that serves it
 	frames  *frame.Reader
 	left    []byte // of the packet that mochi is reading
 	patient bool   // a read deadline is set
-	refused bool   // was told why it is not admitted
 
 	// fixed when CONNECT has been read
 	version   byte               // 4 or 5
@@ -50,22 +46,8 @@ type wire struct {
 	violation func(packets.Code) // is told what the client did
 }
 
-// greeted is a connection that may speak MQTT: what comes before is done.
-type greeted struct {
-	net.Conn
-	socket    *conn            // at the bottom of Conn
-	certified []fleet.DeviceID // names in the client's certificate, verified
-}
-
-func newWire(g *greeted, guard *guard) *wire {
-	w := &wire{
-		Conn: g.Conn, socket: g.socket, certified: g.certified, guard: guard,
-		frames: frame.NewReader(g.Conn, connectMost), patient: true,
-	}
-	if e := g.socket.early.Load(); e != nil {
-		w.place = e.place
-	}
-	return w
+func newWire(c *door.Conn, guard *guard) *wire {
+	return &wire{Conn: c, guard: guard, frames: frame.NewReader(c, connectMost), patient: true}
 }
 
 // Read gives mochi the next bytes of a sound packet. One that is not ends the connection, and a client of MQTT 5 is told
@@ -111,7 +93,7 @@ func (w *wire) next() error {
 // Write is mochi's, for CONNACK and PINGRESP.
 func (w *wire) Write(p []byte) (int, error) {
 	n, err := w.Conn.Write(p)
-	w.greeted.Store(true)
+	w.answered.Store(true)
 	return n, err
 }
 
@@ -182,7 +164,7 @@ func (w *wire) part(reason packets.Code) {
 	if !w.parting.CompareAndSwap(false, true) {
 		return
 	}
-	if w.version >= 5 && w.greeted.Load() && reason.Code >= packets.ErrUnspecifiedError.Code {
+	if w.version >= 5 && w.answered.Load() && reason.Code >= packets.ErrUnspecifiedError.Code {
 		goodbye := packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
 			ReasonCode:  reason.Code,
@@ -198,9 +180,7 @@ func (w *wire) part(reason packets.Code) {
 
 // hangUp lets the client read to the end what it was sent, and wakes whoever reads.
 func (w *wire) hangUp() {
-	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
+	_ = w.CloseWrite()
 	_ = w.Conn.SetReadDeadline(time.Unix(1, 0))
 }
 
@@ -210,7 +190,7 @@ type ending chan struct{}
 // leave waits, for leaveTime at most, for the end of a connection of which something has arrived that was not read: data,
 // or that the client has closed. To all others it does nothing.
 func (w *wire) leave() {
-	if w.socket.raw == nil || !arrived(w.socket.raw) {
+	if !w.Arrived() {
 		return
 	}
 	done := make(ending)
@@ -234,7 +214,7 @@ func (w *wire) gone() {
 	}
 }
 
-// Close is mochi's: it reads no more. The connection itself is closed by its listener, after linger.
+// Close is mochi's: it reads no more. The connection itself is closed by the door, after linger.
 func (w *wire) Close() error {
 	w.part(packets.CodeDisconnect)
 	return nil

@@ -145,7 +145,7 @@ func (h *Hub) attach(s *Session, c *Connect) {
 	h.timetable.clear(st)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.conn, st.who = s, c.Who
+	st.conn, st.who, st.until = s, c.Who, c.Until
 	st.ends, st.will = time.Time{}, nil // a delayed will that is not yet due is not sent [MQTT-3.1.3-9]
 	switch {
 	case c.Version >= 5:
@@ -194,6 +194,9 @@ func (h *Hub) detach(s *Session) bool {
 	h.metrics.dropped.away.Add(float64(st.queue.drop(func(d *delivery) bool { return d.qos == 0 })))
 	if st.ends = (time.Time{}); st.expiry != forever {
 		st.ends = now.Add(st.expiry)
+	}
+	if !st.until.IsZero() && (st.ends.IsZero() || st.until.Before(st.ends)) {
+		st.ends = st.until
 	}
 	st.will, s.will = s.will, nil
 	if st.will != nil {
@@ -272,75 +275,10 @@ func (h *Hub) discard(st *state) {
 	}
 }
 
-// evict ends the sessions that are away for longest when there are too many of them.
-func (h *Hub) evict() {
-	for st := h.registry.surplus(h.o.Offline); st != nil; st = h.registry.surplus(h.o.Offline) {
-		stripe := h.stripe(st.key)
-		stripe.Lock()
-		var will *lastWords
-		if st.isAway() {
-			will = st.takeWill(time.Time{})
-			h.discard(st)
-			h.metrics.ended.evicted.Inc()
-		}
-		stripe.Unlock()
-		h.publishWill(will)
-	}
-}
-
 func (st *state) isAway() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.conn == nil && !st.dead
-}
-
-// Disconnect stops the connections of all whose Who matches, and says how many there were. match is called with locks
-// held. Their sessions go on as after any lost connection, unless forget is set: then they end, also those of clients
-// that are away.
-func (h *Hub) Disconnect(match func(who any) bool, reason packets.Code, forget bool) (stopped int) {
-	for _, st := range h.registry.all() {
-		hit, was := st.stop(reason, func() bool { return !st.dead && match(st.who) })
-		if was {
-			stopped++
-		}
-		if hit && forget {
-			h.forget(st)
-		}
-	}
-	return stopped
-}
-
-// stop stops the connection of a session that is meant, and says whether it is and whether it had one.
-func (st *state) stop(reason packets.Code, meant func() bool) (hit, stopped bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if !meant() {
-		return false, false
-	}
-	if st.conn == nil {
-		return true, false
-	}
-	st.conn.stop(reason)
-	return true, true
-}
-
-// forget ends a session. Its connection, which has been stopped, has none from then on.
-func (h *Hub) forget(st *state) {
-	stripe := h.stripe(st.key)
-	stripe.Lock()
-	st.mu.Lock()
-	c, dead := st.conn, st.dead
-	st.mu.Unlock()
-	var will *lastWords
-	if !dead {
-		if c != nil {
-			h.detach(c)
-		}
-		will = st.takeWill(time.Time{})
-		h.discard(st)
-	}
-	stripe.Unlock()
-	h.publishWill(will)
 }
 
 // Run ends sessions and publishes delayed wills when their time has come, and forgets expired messages, until ctx is
@@ -381,25 +319,4 @@ func (h *Hub) runOnce() time.Duration {
 		stripe.Unlock()
 		h.publishWill(will)
 	}
-}
-
-// DisconnectWatchers stops the connections of all who have a subscription that Options.Watch picked, and says how many
-// there were: for when something from inside could not be given to them.
-func (h *Hub) DisconnectWatchers(reason packets.Code) (stopped int) {
-	for _, st := range h.registry.all() {
-		if _, was := st.stop(reason, st.watches); was {
-			stopped++
-		}
-	}
-	return stopped
-}
-
-// watches asks for st.mu.
-func (st *state) watches() bool {
-	for _, sub := range st.subs {
-		if sub.watched {
-			return true
-		}
-	}
-	return false
 }

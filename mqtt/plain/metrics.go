@@ -18,7 +18,7 @@ type metrics struct {
 
 	dropped struct{ queue, away, tooLarge, share, ended prometheus.Counter }
 	refused struct{ publish, subscribe, retained, subscriptions prometheus.Counter }
-	ended   struct{ expired, evicted prometheus.Counter }
+	ended   struct{ expired, evicted, forgotten prometheus.Counter }
 }
 
 func newMetrics(h *Hub) (m metrics) {
@@ -56,6 +56,7 @@ func newMetrics(h *Hub) (m metrics) {
 	ended := counters("sessions_ended_total", "Sessions that ended while their client was away.", "reason")
 	m.ended.expired = ended.WithLabelValues("expired")
 	m.ended.evicted = ended.WithLabelValues("evicted")
+	m.ended.forgotten = ended.WithLabelValues("forgotten")
 
 	gauge("inflight", "Messages to and from service clients that are not acknowledged.", h.inflight.Load)
 	gauge("subscriptions", "Subscriptions of service clients.", h.subscriptions.Load)

@@ -53,7 +53,7 @@ func TestMetrics(t *testing.T) {
 		"taken_over_total": 1, "slow_total": 0,
 		"dropped_total queue": 0, "dropped_total away": 0, "dropped_total too_large": 0, "dropped_total share": 0, "dropped_total ended": 0,
 		"refused_total publish": 1, "refused_total subscribe": 1, "refused_total retained": 0, "refused_total subscriptions": 0,
-		"sessions_ended_total expired": 0, "sessions_ended_total evicted": 0,
+		"sessions_ended_total expired": 0, "sessions_ended_total evicted": 0, "sessions_ended_total forgotten": 0,
 		"inflight": 2, "subscriptions": 2, "queued": 1, "queued_bytes": overhead + 2, "sessions": 2, "sessions_away": 1,
 		"retained": 1, "retained_bytes": overhead + 2,
 	}

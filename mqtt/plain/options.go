@@ -60,6 +60,10 @@ type Connect struct {
 	TopicAliasMaximum uint16
 	Will              *Will // nil: none
 	Who               any   // for Rules
+
+	// Until is when the session ends without connection whatever its expiry, because Who is nobody any more then; zero:
+	// never. Connections are the caller's to close.
+	Until time.Time
 }
 
 // Options of a Hub. What is zero gets the default that is said.

@@ -171,6 +171,37 @@ func TestTooManySessionsAway(t *testing.T) {
 	}
 }
 
+// Whoever is nobody any more at a given time has no session then, however long it asked for one.
+func TestASessionEndsAtTheLatestWhenItIsSaid(t *testing.T) {
+	for _, hello := range []Connect{{Version: 4}, {Version: 5, SessionExpiry: 7200}, {Version: 5, SessionExpiry: math.MaxUint32}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := running(t, Options{})
+			hello.Until = time.Now().Add(time.Hour)
+			r.link(&wire{}, hello).drop()
+			after(time.Hour - time.Second)
+			if !r.link(&wire{}, hello).present {
+				t.Error("the session is gone too early")
+			}
+			after(2 * time.Second) // connected; to close it is not the hub's business
+			r.link(&wire{}, Connect{Key: "other", Version: 4}).drop()
+			if r.registry.find("") == nil {
+				t.Error("the session of a connected client is gone")
+			}
+		})
+		synctest.Test(t, func(t *testing.T) {
+			r := running(t, Options{})
+			hello.Until = time.Now().Add(time.Hour)
+			c := r.link(&wire{}, hello)
+			after(2 * time.Hour)
+			c.drop()
+			r.empty()
+			r.link(&wire{}, Connect{Version: hello.Version, SessionExpiry: hello.SessionExpiry, Until: time.Now().Add(time.Hour)}).drop()
+			after(time.Hour)
+			r.empty()
+		})
+	}
+}
+
 func TestDisconnectStopsWhoMatches(t *testing.T) {
 	r := newRig(t, Options{})
 	a, b := r.resume5("a"), r.resume5("b")
@@ -184,6 +215,16 @@ func TestDisconnectStopsWhoMatches(t *testing.T) {
 	b.alive()
 	if r.resume5("a").present {
 		t.Error("a has a session still")
+	}
+	away := r.resume5("away")
+	away.subscribe("t", 1)
+	away.drop()
+	r.Publish(Message{Topic: "t", QoS: 1})
+	if n := r.Disconnect(func(who any) bool { return who == "away" }, packets.ErrNotAuthorized, true); n != 0 {
+		t.Errorf("%d stopped that were not connected", n)
+	}
+	if r.registry.find("away") != nil || r.queued.Load() != 0 {
+		t.Errorf("the session of one that was away is kept, with %d messages", r.queued.Load())
 	}
 	r.Disconnect(func(any) bool { return true }, packets.ErrServerShuttingDown, false)
 	b.stoppedWith(packets.ErrServerShuttingDown)

@@ -23,6 +23,7 @@ type state struct {
 	dead        bool     // the session has ended
 	who         any
 	expiry      time.Duration // after the connection; forever: never
+	until       time.Time     // and not longer than that; zero: it does not matter
 	ends        time.Time     // when it is away: when the session ends; zero: never
 	will        *Will         // when it is away: delayed until willAt
 	willAt      time.Time

@@ -14,6 +14,7 @@ import (
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt/broker"
+	"meterline/mqtt/door"
 	"meterline/mqtt/wiretest"
 )
 
@@ -61,7 +62,7 @@ func startBroker(t *testing.T) (address string) {
 	t.Helper()
 	o := broker.Options{
 		Gateway:     command.Gateway{ID: "gw1", Incarnation: "i1"},
-		Listeners:   []broker.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
+		Listeners:   []door.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
 		Log:         takeAll{},
 		Credentials: everyDevice{},
 		Sessions:    &lonely{},

@@ -17,6 +17,7 @@ import (
 	"meterline/fleet"
 	"meterline/mqtt"
 	"meterline/mqtt/broker"
+	"meterline/mqtt/door"
 )
 
 // ourBroker is our broker with everything it needs in memory. Devices d1 to d99 are known, the secret of each is its
@@ -47,7 +48,7 @@ func newOurs(ctx context.Context, log string) (*ourBroker, error) {
 	var err error
 	o.Broker, err = broker.New(broker.Options{
 		Gateway:   command.Gateway{ID: "gw1", Incarnation: "i1"},
-		Listeners: []broker.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
+		Listeners: []door.Listen{{Name: "mqtt", Address: "127.0.0.1:0"}},
 		Log:       o.log, Credentials: credentials{}, Sessions: o.sessions, Tokens: tokens{},
 		Pepper: fleet.Pepper("pepper"), BackendSecret: "backend secret", Partitions: 4, Registerer: o.registry,
 	})

@@ -149,9 +149,11 @@ func full(t *testing.T, at string, n int) (got []int, acked int, over bool) {
 	sub.subscribe("mixed")
 	acknowledged, stop := make(chan struct{}), make(chan struct{})
 	var flooding, reading sync.WaitGroup
-	for _, id := range []string{"f1", "f2"} {
-		f := connect(t, at, service(id))
+	floods := []*client{connect(t, at, service("f1")), connect(t, at, service("f2"))}
+	for _, f := range floods {
 		f.flood("mixed", 15_000, 1000) // until the queue is full
+	}
+	for _, f := range floods {
 		flooding.Go(func() {
 			for {
 				select {

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"errors"
@@ -22,11 +22,11 @@ const (
 
 var errBacklog = errors.New("the client does not read: its backlog is full")
 
-// conn is a connection whose Write never waits for the network. What the kernel does not take at once is kept, up to
+// socket is a connection whose Write never waits for the network. What the kernel does not take at once is kept, up to
 // limit bytes, and written by a goroutine that exists only as long as there is something left. A client that takes
 // nothing for drainTimeout, or lets more than limit pile up, is disconnected. Each Write goes out as a whole or not at
 // all before the next one. TLS and WebSocket sit above it.
-type conn struct {
+type socket struct {
 	net.Conn                    // reading, addresses
 	raw      syscall.RawConn    // nil: every write goes by the backlog
 	limit    int                // bytes
@@ -48,8 +48,8 @@ type conn struct {
 	err      error // once set, nothing is written any more
 }
 
-func newConn(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause string)) *conn {
-	nc := &conn{Conn: c, limit: limit, drains: drains, slow: slow}
+func newSocket(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause string)) *socket {
+	nc := &socket{Conn: c, limit: limit, drains: drains, slow: slow}
 	if sc, ok := c.(syscall.Conn); ok {
 		nc.raw, _ = sc.SyscallConn()
 	}
@@ -57,7 +57,7 @@ func newConn(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause stri
 }
 
 // Write takes p over without blocking.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *socket) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -90,7 +90,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // room says whether more should be written. After no, resume is called when there is room; it may write.
-func (c *conn) room() bool {
+func (c *socket) room() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil && c.pending <= c.limit/roomPart {
@@ -101,14 +101,14 @@ func (c *conn) room() bool {
 }
 
 // onRoom sets resume, which is called from the goroutine that drains, without locks.
-func (c *conn) onRoom(resume func()) {
+func (c *socket) onRoom(resume func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resume = resume
 }
 
 // fail closes the connection; c.mu is held.
-func (c *conn) fail(err error) {
+func (c *socket) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
@@ -116,7 +116,7 @@ func (c *conn) fail(err error) {
 }
 
 // drain writes the backlog until there is none.
-func (c *conn) drain() {
+func (c *socket) drain() {
 	for {
 		c.mu.Lock()
 		chunk := c.backlog
@@ -142,7 +142,7 @@ func (c *conn) drain() {
 }
 
 // awaited returns what is to be called now that the backlog has shrunk, nil if nothing is.
-func (c *conn) awaited() func() {
+func (c *socket) awaited() func() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.wanted || c.err != nil || c.pending > c.limit/resumePart {
@@ -152,7 +152,7 @@ func (c *conn) awaited() func() {
 	return c.resume
 }
 
-func (c *conn) drainPiece(piece []byte) (int, error) {
+func (c *socket) drainPiece(piece []byte) (int, error) {
 	before, known := unsent(c.raw)
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(drainTimeout))
 	n, err := c.Conn.Write(piece)
@@ -177,7 +177,7 @@ func (c *conn) drainPiece(piece []byte) (int, error) {
 
 // Close closes at once; a backlog is lost. What has come and was not read is thrown away first: otherwise the kernel would
 // send RST, and the peer might never see what was written last, such as why it is refused.
-func (c *conn) Close() error {
+func (c *socket) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
@@ -197,8 +197,19 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
+// CloseWrite tells the client that nothing more comes, and lets it read what has been written. A backlog keeps the
+// connection whole: it is written for as long as its deadline allows.
+func (c *socket) CloseWrite() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && !c.draining && c.err == nil {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // Read waits for the peer.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *socket) Read(p []byte) (int, error) {
 	if e := c.early.Load(); e != nil {
 		return e.read(c, p)
 	}
@@ -206,7 +217,7 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // RemoteAddr is the client's, also when a proxy is in between.
-func (c *conn) RemoteAddr() net.Addr {
+func (c *socket) RemoteAddr() net.Addr {
 	if c.from != nil {
 		return c.from
 	}
@@ -214,10 +225,10 @@ func (c *conn) RemoteAddr() net.Addr {
 }
 
 // SetDeadline sets the deadline for reading: writes have their own rule.
-func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+func (c *socket) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
 // SetReadDeadline sets it, but before admission never later than the deadline for CONNECT.
-func (c *conn) SetReadDeadline(t time.Time) error {
+func (c *socket) SetReadDeadline(t time.Time) error {
 	if e := c.early.Load(); e != nil {
 		t = e.ask(t)
 	}
@@ -225,4 +236,4 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline does nothing: a write does not wait.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+func (c *socket) SetWriteDeadline(time.Time) error { return nil }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package broker
+package door
 
 import (
 	"errors"
@@ -24,7 +24,7 @@ type inbox struct {
 }
 
 // receive reads ahead, so that packets cost one system call and not one for each of their parts. One goroutine reads.
-func (c *conn) receive(p []byte) (int, error) {
+func (c *socket) receive(p []byte) (int, error) {
 	if c.raw == nil || len(p) == 0 {
 		return c.Conn.Read(p)
 	}

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// early is what a conn has until its client is admitted.
+// early is what a socket has until its client is admitted.
 type early struct {
 	place *place
 	until time.Time // no read waits longer, whatever the layers above ask for
@@ -42,7 +42,7 @@ func (h *handshake) give() {
 }
 
 // read says to the gate that we wait for the peer, and lets others compute meanwhile.
-func (e *early) read(c *conn, p []byte) (int, error) {
+func (e *early) read(c *socket, p []byte) (int, error) {
 	if e.handshake != nil {
 		e.handshake.give()
 	}
@@ -67,15 +67,15 @@ func (e *early) ask(t time.Time) time.Time {
 }
 
 // begin puts a connection that was accepted under the rules for those that are not admitted yet.
-func (c *conn) begin(g *gate, p *place) {
-	e := &early{place: p, until: p.since.Add(connectTimeout)}
+func (c *socket) begin(g *gate, p *place) {
+	e := &early{place: p, until: p.since.Add(ConnectTimeout)}
 	c.gate = g
 	c.early.Store(e)
 	_ = c.Conn.SetReadDeadline(e.until)
 }
 
 // admitted ends them. Calls after the first do nothing.
-func (c *conn) admitted() {
+func (c *socket) admitted() {
 	e := c.early.Swap(nil)
 	if e == nil {
 		return
@@ -87,14 +87,14 @@ func (c *conn) admitted() {
 }
 
 // secure runs f, a TLS handshake over c, in turn with others.
-func (c *conn) secure(t *turns, f func() error) error {
+func (c *socket) secure(t *turns, f func() error) error {
 	e := c.early.Load()
 	if e == nil {
 		return net.ErrClosed
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), e.until)
 	defer cancel()
-	e.handshake = &handshake{ctx: ctx, turns: t, address: neighbourhood(c.RemoteAddr())}
+	e.handshake = &handshake{ctx: ctx, turns: t, address: Neighbourhood(ipOf(c.RemoteAddr()))}
 	defer func() {
 		e.handshake.give()
 		e.handshake = nil

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"net"
@@ -135,6 +135,27 @@ func TestGateLeavesDescriptors(t *testing.T) {
 	}
 }
 
+// A machine that does a lot beside may read late. That is not the client's fault.
+func TestGateKeepsWhoHasSpoken(t *testing.T) {
+	r := newGateRig(10, 2)
+	socket := func() (*place, net.Conn) {
+		c, far, _ := pair(t, 1<<10)
+		p := r.enter(c.Conn, netip.MustParsePrefix("10.0.0.1/32"))
+		p.theirTurn.Store(true)
+		return p, far
+	}
+	spoke, far := socket()
+	if _, err := far.Write([]byte{0x10}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has arrived", func() bool { return !spoke.silent() })
+	silent, _ := socket()
+	r.clock = r.clock.Add(2 * crowdPatience)
+	if last, _ := socket(); last.evicted.Load() || spoke.evicted.Load() || !silent.evicted.Load() {
+		t.Errorf("evicted: the newcomer %v, who has spoken %v, who is silent %v", last.evicted.Load(), spoke.evicted.Load(), silent.evicted.Load())
+	}
+}
+
 func TestNeighbourhood(t *testing.T) {
 	for address, want := range map[string]string{
 		"10.1.2.3:4":            "10.1.2.3/32",
@@ -143,7 +164,7 @@ func TestNeighbourhood(t *testing.T) {
 		"[fe80::1%lo]:5":        "fe80::/64",
 	} {
 		tcp := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
-		if got := neighbourhood(tcp); got.String() != want {
+		if got := Neighbourhood(ipOf(tcp)); got.String() != want {
 			t.Errorf("%s: %v", address, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -31,7 +32,8 @@ const (
 //     idle sockets and slow CONNECTs. `each` does not refuse newcomers: thousands of good devices behind one address
 //     (NAT) that come back at once are all let in as fast as we can read, for none of them leaves us waiting. Nor would
 //     it be wise to close the oldest of them: those are the next to be admitted, and all would start again.
-//   - What waits for us (for a handshake's turn, for its credential to be looked up) is never closed for being slow.
+//   - What waits for us (for a handshake's turn, for its credential to be looked up, for what it sent to be read) is never
+//     closed for being slow.
 //
 // The connections in all, admitted ones included, are kept below the limit of file descriptors by the same rule: it is
 // an unadmitted one that goes, and when there is none, the newcomer.
@@ -258,12 +260,25 @@ func (c *crowd) idle(except *place, before time.Time) *place {
 		if p == nil || p.since.After(before) {
 			return nil
 		}
-		if p != except && p.theirTurn.Load() {
+		if p != except && p.silent() {
 			return p
 		}
 		p = p.next
 	}
 	return nil
+}
+
+// silent says that we wait for the peer, and that nothing of it has come that we were only too busy to read.
+func (p *place) silent() bool {
+	if !p.theirTurn.Load() {
+		return false
+	}
+	sc, ok := p.conn.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := sc.SyscallConn()
+	return err != nil || !arrived(raw)
 }
 
 // crowdHeap has the biggest crowd first; of two, the one with the older connection.
@@ -295,21 +310,6 @@ func (h *crowdHeap) Pop() any {
 	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return c
-}
-
-// neighbourhood is whom an address is counted with: itself, or in IPv6 its /64, which is what a subscriber gets.
-func neighbourhood(address net.Addr) netip.Prefix {
-	tcp, ok := address.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.Prefix(bits)
-	return prefix
 }
 
 // reset closes a socket without leaving anything of it behind.

@@ -1,7 +1,8 @@
-package broker
+package door
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"syscall"
 	"time"
@@ -14,12 +15,12 @@ const (
 
 // accept waits for a connection that has a place. It fails only when the listener is closed: it backs off while the
 // process has no file descriptors left (EMFILE) or the like, and then closes somebody who has not been admitted.
-func (l *listener) accept() (*conn, error) {
+func (l *Listener) accept() (*socket, error) {
 	for delay := time.Duration(0); ; {
-		socket, err := l.socket.Accept()
+		c, err := l.bound.Accept()
 		if err == nil {
-			if c := l.let(socket); c != nil {
-				return c, nil
+			if s := l.door.let(c); s != nil {
+				return s, nil
 			}
 			delay = 0
 			continue
@@ -27,12 +28,10 @@ func (l *listener) accept() (*conn, error) {
 		if errors.Is(err, net.ErrClosed) {
 			return nil, err
 		}
-		l.metrics.acceptErrors.Inc()
-		l.hungry.Do(func() {
-			l.log.Warn("cannot accept connections", "listener", l.spec.Name, "error", err)
-		})
+		l.door.metrics.acceptErrors.Inc()
+		l.door.o.Say(slog.LevelWarn, "", "cannot accept connections", "listener", l.spec.Name, "error", err)
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			l.gate.relieve()
+			l.door.gate.relieve()
 		}
 		delay = min(max(acceptDelayMin, 2*delay), acceptDelayMax)
 		select {
@@ -43,14 +42,14 @@ func (l *listener) accept() (*conn, error) {
 	}
 }
 
-// let gives a socket its place, nil when there is none.
-func (l *listener) let(socket net.Conn) *conn {
-	place := l.gate.enter(socket, neighbourhood(socket.RemoteAddr()))
+// let gives a connection its place, nil when there is none.
+func (d *Door) let(c net.Conn) *socket {
+	place := d.gate.enter(c, Neighbourhood(ipOf(c.RemoteAddr())))
 	if place == nil {
 		return nil
 	}
-	slow := func(cause string) { l.metrics.slowClosed.WithLabelValues(cause).Inc() }
-	c := newConn(socket, l.backlog, &l.conns.running, slow)
-	c.begin(l.gate, place)
-	return c
+	slow := func(cause string) { d.metrics.slowClosed.WithLabelValues(cause).Inc() }
+	s := newSocket(c, d.o.Backlog, &d.running, slow)
+	s.begin(d.gate, place)
+	return s
 }

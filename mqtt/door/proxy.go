@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"encoding/binary"
@@ -79,11 +79,7 @@ func proxied(family byte, addresses []byte) (client netip.AddrPort, err error) {
 type proxies []netip.Prefix
 
 func (p proxies) trust(address net.Addr) bool {
-	tcp, ok := address.(*net.TCPAddr)
-	if !ok {
-		return false
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	ip := ipOf(address).Unmap().WithZone("")
 	for _, network := range p {
 		if network.Contains(ip) {
 			return true
@@ -93,7 +89,7 @@ func (p proxies) trust(address net.Addr) bool {
 }
 
 // introduce reads the header of a connection that comes from a proxy, and has it counted as its client's.
-func (p proxies) introduce(c *conn) error {
+func (p proxies) introduce(c *socket) error {
 	if !p.trust(c.Conn.RemoteAddr()) {
 		return nil
 	}
@@ -102,7 +98,7 @@ func (p proxies) introduce(c *conn) error {
 		return err
 	}
 	c.from = net.TCPAddrFromAddrPort(client)
-	if e := c.early.Load(); e == nil || !c.gate.move(e.place, neighbourhood(c.from)) {
+	if e := c.early.Load(); e == nil || !c.gate.move(e.place, Neighbourhood(ipOf(c.from))) {
 		return net.ErrClosed
 	}
 	return nil

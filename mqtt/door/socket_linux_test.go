@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"io"
@@ -11,11 +11,13 @@ import (
 
 // What an accepted connection has, so that a dead peer is noticed.
 func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
-	r := start(t)
-	r.connect(t, dev("d1"))
-	s := r.Broker.registry.all("d1")[0]
-	w := s.link.(wireLink).wire
-	raw, err := w.socket.Conn.(*net.TCPConn).SyscallConn()
+	r := begin(t)
+	if err := says(from(t, "127.0.0.1", r.address("tcp")), "+"); err != nil {
+		t.Fatal(err)
+	}
+	c := r.all()[0]
+	c.Narrow()
+	raw, err := c.socket.Conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +63,7 @@ func TestASlowNetworkIsNotStalled(t *testing.T) {
 	}
 	var drains sync.WaitGroup
 	gaveUp := make(chan string, 1)
-	c := newConn(near, 1<<20, &drains, func(cause string) { gaveUp <- cause })
+	c := newSocket(near, 1<<20, &drains, func(cause string) { gaveUp <- cause })
 	narrow(c.raw)
 	if _, err := c.Write(make([]byte, 200<<10)); err != nil {
 		t.Fatal(err)

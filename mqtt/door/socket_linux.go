@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"syscall"

@@ -1,7 +1,8 @@
-package broker
+package door
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -24,13 +25,14 @@ type TLSFiles struct {
 
 	// ClientOptional lets clients without a certificate go on; one that is shown must be good all the same.
 	ClientOptional bool
+
+	Every time.Duration // how often the files are looked at; 0: 5 s
 }
 
 // Certificates are what TLS listeners show and trust, read again when the files change. New files that cannot be used
 // are logged and counted, and the old ones go on.
 type Certificates struct {
 	files  TLSFiles
-	every  time.Duration
 	now    atomic.Pointer[certified]
 	failed [sha256.Size]byte // what was tried last and was no good; of run alone
 }
@@ -44,7 +46,7 @@ type certified struct {
 
 // OpenCertificates reads the files.
 func OpenCertificates(files TLSFiles) (*Certificates, error) {
-	c := &Certificates{files: files, every: certificatesEvery}
+	c := &Certificates{files: files}
 	contents, sum, err := c.read()
 	if err != nil {
 		return nil, err
@@ -133,7 +135,7 @@ func (c *Certificates) run(ctx context.Context, log *slog.Logger, m *metrics) {
 		return
 	}
 	c.show(log, m)
-	tick := time.NewTicker(c.every)
+	tick := time.NewTicker(cmp.Or(c.files.Every, certificatesEvery))
 	defer tick.Stop()
 	for {
 		select {

@@ -1,4 +1,4 @@
-package broker
+package door
 
 import (
 	"errors"
@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
 const (
@@ -30,18 +29,18 @@ var frameBuffers sync.Pool
 // webServer makes WebSocket connections of those that the listener has accepted. The deadline for CONNECT goes on
 // meanwhile, whatever deadlines net/http sets (see early).
 type webServer struct {
-	of       *listener
+	of       *Listener
 	http     *http.Server
 	upgrader websocket.Upgrader
 	accepted chan net.Conn
 }
 
-func newWebServer(l *listener) *webServer {
+func newWebServer(l *Listener) *webServer {
 	s := &webServer{of: l, accepted: make(chan net.Conn)}
 	s.http = &http.Server{
-		ReadHeaderTimeout: connectTimeout,
+		ReadHeaderTimeout: ConnectTimeout,
 		MaxHeaderBytes:    webHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(l.door.o.Logger.Handler(), slog.LevelDebug),
 	}
 	s.http.SetKeepAlivesEnabled(false) // whoever does not ask for MQTT is answered once
 	s.upgrader = websocket.Upgrader{
@@ -69,42 +68,41 @@ func (s *webServer) Accept() (net.Conn, error) {
 func (s *webServer) Close() error { return nil }
 
 // Addr is the listener's.
-func (s *webServer) Addr() net.Addr { return s.of.socket.Addr() }
+func (s *webServer) Addr() net.Addr { return s.of.bound.Addr() }
 
 // hand gives a connection to net/http.
-func (s *webServer) hand(w *greeted) {
+func (s *webServer) hand(c *Conn) {
 	select {
-	case s.accepted <- w:
+	case s.accepted <- c:
 	case <-s.of.closed:
-		_ = w.Close()
+		_ = c.Close()
 	}
 }
 
 // serve answers until the listener is closed.
-func (s *webServer) serve(establish listeners.EstablishFn) {
-	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.upgrade(w, r, establish) })
+func (s *webServer) serve(handle func(*Conn)) {
+	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.upgrade(w, r, handle) })
 	_ = s.http.Serve(s)
 }
 
 // upgrade answers a handshake. The connection goes on in a goroutine of its own, without what net/http holds for a
 // request.
-func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, establish listeners.EstablishFn) {
+func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, handle func(*Conn)) {
 	l := s.of
 	if !slices.Contains(websocket.Subprotocols(r), subprotocol) { // MQTT 5, 6: the client MUST offer it
-		l.metrics.refused.WithLabelValues("websocket").Inc()
+		l.door.Refused("websocket")
 		http.Error(w, "this is an MQTT endpoint: offer the WebSocket subprotocol mqtt", http.StatusBadRequest)
 		return
 	}
 	ws, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		l.metrics.refused.WithLabelValues("websocket").Inc()
+		l.door.Refused("websocket")
 		return // the upgrader has answered
 	}
-	ws.SetReadLimit(l.message)
-	below := ws.NetConn().(*greeted)
-	c := &webConn{Conn: below, ws: ws, gone: l.closed}
-	up := &greeted{Conn: c, socket: below.socket, certified: below.certified}
-	if !l.conns.start(func() { l.guard.run("connection", func() { l.establish(up, establish) }) }) {
+	ws.SetReadLimit(int64(max(webMessageLeast, l.door.o.Message)))
+	below := ws.NetConn().(*Conn)
+	c := &Conn{Conn: &webConn{Conn: below, ws: ws, gone: l.closed}, socket: below.socket, place: below.place, leaf: below.leaf}
+	if !l.door.start(func() { c.run(handle) }) {
 		_ = c.Close()
 	}
 }
@@ -144,7 +142,7 @@ func (c *webConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Write sends p as one frame; it does not wait, for the conn below does not.
+// Write sends p as one frame; it does not wait, for the socket below does not.
 func (c *webConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

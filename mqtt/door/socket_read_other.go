@@ -1,0 +1,7 @@
+//go:build !unix
+
+package door
+
+type inbox struct{}
+
+func (c *socket) receive(p []byte) (int, error) { return c.Conn.Read(p) }
