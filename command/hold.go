@@ -70,6 +70,7 @@ func (w *Worker) forget(partitions []int) {
 		delete(w.cursors, p)
 		delete(w.horizon, p)
 		delete(w.unread, p)
+		w.ahead.forget(p)
 	}
 	if len(w.fence) == 0 {
 		w.timers = timers{}
@@ -83,6 +84,7 @@ func (w *Worker) forget(partitions []int) {
 		}
 		delete(w.endpoints, id)
 		delete(w.ready, id)
+		delete(w.urgent, id)
 	}
 }
 
@@ -103,6 +105,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 	}
 	for _, p := range r.Positions {
 		w.cursors[p.Partition] = p
+		w.ahead.read(p, true) // for all that is known yet
 	}
 	for _, id := range r.Endpoints {
 		w.wake(id)

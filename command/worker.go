@@ -36,6 +36,10 @@ type Worker struct {
 	gateways  gatewayWatch
 	arrivals  arrivalWatch
 	due       dueWatch
+	ahead     aheadWatch
+	facing    pace // of taking uplinks over
+	claiming  pace
+	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
 	next      schedule
 
 	projector *projector
@@ -89,7 +93,8 @@ func NewWorker(opt WorkerOptions) *Worker {
 	w := &Worker{
 		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
-		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(),
+		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
+		urgent: map[DeviceID]struct{}{},
 	}
 	w.mail.signal = make(chan struct{}, 1)
 	w.projector = newProjector(opt)
@@ -133,7 +138,7 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 	}
 	// One part that cannot go on, such as the uplink log's being away, must not hold up the others.
 	var errs []error
-	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.sweep, w.dispatch} {
+	for _, part := range []func(context.Context) (bool, error){w.hurry, w.collect, w.hurry, w.sweep, w.hurry, w.dispatch} {
 		more, err := part(ctx)
 		if errors.Is(err, ErrLost) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			return false, err
@@ -142,6 +147,12 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 		errs = append(errs, err)
 	}
 	return busy, errors.Join(errs...)
+}
+
+// hurry does what somebody waits for, and is done between all that is large: it reads the mail, sends real-time work and takes
+// in the answers to it.
+func (w *Worker) hurry(ctx context.Context) (busy bool, err error) {
+	return false, errors.Join(w.readMail(ctx), w.overtake(ctx), w.dispatchUrgent(ctx))
 }
 
 // errDoubt marks errors after which it is not known what is in the record.

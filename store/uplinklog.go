@@ -13,7 +13,10 @@ import (
 	"meterline/command"
 )
 
-var _ command.Log = (*UplinkLog)(nil)
+var (
+	_ command.Log   = (*UplinkLog)(nil)
+	_ command.Ahead = (*UplinkLog)(nil)
+)
 
 // DefaultUplinkBound is how many entries a partition holds when nothing else is said.
 const DefaultUplinkBound = 2_000_000

@@ -14,21 +14,31 @@ import (
 // wait for ever. A position of Both is a position in each, the first's before the separator; so is a generation. What is
 // handed to Append goes to the first.
 type Both struct {
-	logs     [2]command.Log
-	arrived  chan struct{}
-	quietFor time.Duration
-
-	signalled [2]atomic.Bool
+	logs    [2]command.Log
+	arrived chan struct{}
 
 	// one goroutine only, the reader
+	off   time.Duration // of the first log's clock to this process's
+	ahead time.Duration // of the first log's clock
+	plain reading
+	past  reading // of a backlog
+}
+
+// reading is what is known of the two logs by reading them in one of two ways.
+type reading struct {
+	read      [2]func(context.Context, []command.LogPosition, int) ([]command.LogBatch, error)
+	signalled [2]atomic.Bool // since they were read last
+	quietFor  time.Duration
+
 	away  [2]time.Time                // until when a log that could not be read is left alone
 	next  [2]time.Time                // when a log that does not signal is looked at again
 	quiet [2]map[int]command.LogBatch // what was read last, to its end
-	off   time.Duration               // of the first log's clock to this process's
-	ahead time.Duration               // of the first log's clock
 }
 
-var _ command.Log = (*Both)(nil)
+var (
+	_ command.Log   = (*Both)(nil)
+	_ command.Ahead = (*Both)(nil)
+)
 
 const (
 	separator  = "|"
@@ -44,7 +54,24 @@ const Quiet = 250 * time.Millisecond
 
 // NewBoth makes one log of two. Run must be running for Arrived to signal.
 func NewBoth(first, second command.Log, quiet time.Duration) *Both {
-	return &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1), quietFor: quiet}
+	b := &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1)}
+	b.plain.quietFor, b.past.quietFor = quiet, quiet
+	for i, log := range b.logs {
+		b.plain.read[i], b.past.read[i] = log.Read, readNothing
+		if ahead, can := log.(command.Ahead); can {
+			b.past.read[i] = ahead.ReadAhead
+		}
+	}
+	return b
+}
+
+// readNothing reads past the backlog of a log that cannot: nothing is found.
+func readNothing(_ context.Context, from []command.LogPosition, _ int) ([]command.LogBatch, error) {
+	batches := make([]command.LogBatch, len(from))
+	for i, p := range from {
+		batches[i].LogPosition = p
+	}
+	return batches, nil
 }
 
 // Arrived signals that there may be something to read in either.
@@ -57,15 +84,20 @@ func (b *Both) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-b.logs[0].Arrived():
-			b.signalled[0].Store(true)
+			b.signal(0)
 		case <-b.logs[1].Arrived():
-			b.signalled[1].Store(true)
+			b.signal(1)
 		}
 		select {
 		case b.arrived <- struct{}{}:
 		default:
 		}
 	}
+}
+
+func (b *Both) signal(i int) {
+	b.plain.signalled[i].Store(true)
+	b.past.signalled[i].Store(true)
 }
 
 // Append puts entries into the first log.
@@ -93,7 +125,7 @@ func (b *Both) Read(ctx context.Context, from []command.LogPosition, limit int) 
 	var read [2]map[int]command.LogBatch
 	var errs [2]error
 	for i := range b.logs {
-		read[i], errs[i] = b.readOne(ctx, i, from, limit)
+		read[i], errs[i] = b.plain.one(ctx, i, from, limit)
 	}
 	if errs[0] != nil && errs[1] != nil {
 		return nil, errors.Join(errs[0], errs[1])
@@ -106,8 +138,22 @@ func (b *Both) Read(ctx context.Context, from []command.LogPosition, limit int) 
 	return batches, nil
 }
 
-// readOne reads one log's part of the partitions.
-func (b *Both) readOne(ctx context.Context, i int, from []command.LogPosition, limit int) (map[int]command.LogBatch, error) {
+// ReadAhead reads both logs past a backlog; where one cannot be read the other's entries come all the same.
+func (b *Both) ReadAhead(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	first, err1 := b.past.one(ctx, 0, from, limit)
+	second, err2 := b.past.one(ctx, 1, from, limit)
+	if err1 != nil && err2 != nil {
+		return nil, errors.Join(err1, err2)
+	}
+	batches := make([]command.LogBatch, 0, len(from))
+	for _, p := range from {
+		batches = append(batches, b.join(p, first[p.Partition], second[p.Partition], false))
+	}
+	return batches, nil
+}
+
+// one reads one log's part of the partitions.
+func (b *reading) one(ctx context.Context, i int, from []command.LogPosition, limit int) (map[int]command.LogBatch, error) {
 	now := time.Now()
 	if now.Before(b.away[i]) {
 		return nil, errAway
@@ -121,7 +167,7 @@ func (b *Both) readOne(ctx context.Context, i int, from []command.LogPosition, l
 	for j, p := range from {
 		parts[j] = part(p, i)
 	}
-	batches, err := b.logs[i].Read(ctx, parts, limit)
+	batches, err := b.read[i](ctx, parts, limit)
 	if err != nil {
 		b.away[i] = time.Now().Add(awayFor)
 		return nil, err
@@ -140,7 +186,7 @@ func (b *Both) readOne(ctx context.Context, i int, from []command.LogPosition, l
 }
 
 // covers says whether what was read last says all there is to say about where the reader is now.
-func (b *Both) covers(i int, from []command.LogPosition) bool {
+func (b *reading) covers(i int, from []command.LogPosition) bool {
 	for _, p := range from {
 		if known, ok := b.quiet[i][p.Partition]; !ok || known.LogPosition != part(p, i) {
 			return false
