@@ -30,7 +30,6 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	}
 	b := batch{horizons: map[int]time.Time{}}
 	inOrder(batches)
-	b.most = w.facing.most()
 	for _, read := range batches {
 		if len(read.Entries) == 0 && read.Generation == w.cursors[read.Partition].Generation {
 			w.horizon[read.Partition] = read.Horizon
@@ -49,12 +48,10 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	if len(b.positions) == 0 {
 		return busy, nil
 	}
-	began := time.Now()
 	if err := w.takeIn(ctx, &b); err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err
 	}
-	w.facing.took(len(b.facts), time.Since(began))
 	for _, s := range b.more {
 		w.ahead.read(s.at, s.more)
 	}
@@ -110,7 +107,6 @@ type batch struct {
 	positions []LogPosition
 	horizons  map[int]time.Time
 	bytes     int
-	most      int    // facts
 	more      []seen // of each partition
 }
 
@@ -130,7 +126,7 @@ func inOrder(batches []LogBatch) {
 	})
 }
 
-func (b *batch) full() bool { return len(b.facts) >= b.most || b.bytes >= batchBytes }
+func (b *batch) full() bool { return len(b.facts) >= batchMost || b.bytes >= batchBytes }
 
 // add takes in what still fits, at least one entry when it is the first, and gives the rest back.
 func (b *batch) add(read LogBatch) (rest LogBatch) {
@@ -221,7 +217,11 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 		}
 		return nil
 	}
-	done, err := w.change(ctx, parts, need, judgeAll)
+	change := w.change
+	if len(facts) > fewest && len(positions) > 0 {
+		change = w.changeBeside
+	}
+	done, err := change(ctx, parts, need, judgeAll)
 	if errors.Is(err, errNameless) { // rare: look up all senders, and judge again
 		named = true
 		need.Devices = append(need.Devices, senders(facts)...)

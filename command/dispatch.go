@@ -51,7 +51,6 @@ func (w *Worker) dispatchUrgent(ctx context.Context) error {
 	if len(w.urgent) == 0 {
 		return nil
 	}
-	w.facing.want()
 	w.claiming.want()
 	if err := w.meet(ctx); err != nil {
 		return err

@@ -2,7 +2,7 @@ package command
 
 import "time"
 
-// pace bounds what one transaction of a worker takes in: so much that whoever waits for something real-time does not wait
+// pace bounds what one claim of a worker takes in: so much that whoever waits for something real-time does not wait
 // long for it. Without real-time work batches are large, which costs least.
 type pace struct {
 	each   time.Duration // what one more costs in a large batch, smoothed

@@ -37,8 +37,9 @@ type Worker struct {
 	arrivals  arrivalWatch
 	due       dueWatch
 	ahead     aheadWatch
-	facing    pace // of taking uplinks over
 	claiming  pace
+	arrived   bool  // the log's signal was heard and not acted upon
+	hurried   error // of what was done beside a large transaction
 	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
 	next      schedule
 
@@ -149,10 +150,8 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 	return busy, errors.Join(errs...)
 }
 
-// hurry does what somebody waits for, and is done between all that is large: it reads the mail, sends real-time work and takes
-// in the answers to it.
-func (w *Worker) hurry(ctx context.Context) (busy bool, err error) {
-	return false, errors.Join(w.readMail(ctx), w.overtake(ctx), w.dispatchUrgent(ctx))
+func (w *Worker) hurryNow(ctx context.Context) error {
+	return errors.Join(w.readMail(ctx), w.overtake(ctx), w.dispatchUrgent(ctx))
 }
 
 // errDoubt marks errors after which it is not known what is in the record.
@@ -173,6 +172,10 @@ func (w *Worker) change(ctx context.Context, partitions map[int]struct{}, need N
 
 // rest waits until something happens or is due.
 func (w *Worker) rest(ctx context.Context) {
+	if w.arrived {
+		w.arrived = false
+		return
+	}
 	wait := time.NewTimer(min(readEvery, max(0, w.timers.until(w.opt.Clock.Now()))))
 	defer wait.Stop()
 	select {

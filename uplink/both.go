@@ -30,9 +30,14 @@ type reading struct {
 	signalled [2]atomic.Bool // since they were read last
 	quietFor  time.Duration
 
-	away  [2]time.Time                // until when a log that could not be read is left alone
-	next  [2]time.Time                // when a log that does not signal is looked at again
-	quiet [2]map[int]command.LogBatch // what was read last, to its end
+	away  [2]time.Time     // until when a log that could not be read is left alone
+	quiet [2]map[int]quiet // partitions in which nothing was found: a log that does not signal need not be asked again at once
+}
+
+// quiet is a batch without entries, and when it was read.
+type quiet struct {
+	command.LogBatch
+	at time.Time
 }
 
 var (
@@ -53,9 +58,11 @@ var errAway = errors.New("the log could not be read a moment ago")
 const Quiet = 250 * time.Millisecond
 
 // NewBoth makes one log of two. Run must be running for Arrived to signal.
-func NewBoth(first, second command.Log, quiet time.Duration) *Both {
+func NewBoth(first, second command.Log, quietFor time.Duration) *Both {
 	b := &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1)}
-	b.plain.quietFor, b.past.quietFor = quiet, quiet
+	for _, r := range []*reading{&b.plain, &b.past} {
+		r.quietFor, r.quiet = quietFor, [2]map[int]quiet{{}, {}}
+	}
 	for i, log := range b.logs {
 		b.plain.read[i], b.past.read[i] = log.Read, readNothing
 		if ahead, can := log.(command.Ahead); can {
@@ -153,46 +160,52 @@ func (b *Both) ReadAhead(ctx context.Context, from []command.LogPosition, limit 
 }
 
 // one reads one log's part of the partitions.
-func (b *reading) one(ctx context.Context, i int, from []command.LogPosition, limit int) (map[int]command.LogBatch, error) {
+func (r *reading) one(ctx context.Context, i int, from []command.LogPosition, limit int) (map[int]command.LogBatch, error) {
 	now := time.Now()
-	if now.Before(b.away[i]) {
+	if now.Before(r.away[i]) {
 		return nil, errAway
 	}
-	if !b.signalled[i].Swap(false) && now.Before(b.next[i]) && b.covers(i, from) {
-		return b.quiet[i], nil
+	if r.signalled[i].Swap(false) {
+		clear(r.quiet[i])
 	}
-	ctx, stop := context.WithTimeout(ctx, readWithin)
-	defer stop()
 	parts := make([]command.LogPosition, len(from))
 	for j, p := range from {
 		parts[j] = part(p, i)
 	}
-	batches, err := b.read[i](ctx, parts, limit)
+	of, known := r.recall(i, parts, now)
+	if known {
+		return of, nil
+	}
+	ctx, stop := context.WithTimeout(ctx, readWithin)
+	defer stop()
+	batches, err := r.read[i](ctx, parts, limit)
 	if err != nil {
-		b.away[i] = time.Now().Add(awayFor)
+		r.away[i] = time.Now().Add(awayFor)
 		return nil, err
 	}
-	of := make(map[int]command.LogBatch, len(batches))
-	b.quiet[i], b.next[i] = make(map[int]command.LogBatch, len(batches)), now.Add(b.quietFor)
 	for _, batch := range batches {
 		of[batch.Partition] = batch
-		if len(batch.Entries) > 0 {
-			b.next[i] = time.Time{} // it is not quiet
+		if len(batch.Entries) > 0 { // it is not quiet
+			delete(r.quiet[i], batch.Partition)
+			continue
 		}
 		batch.Now = time.Time{}
-		b.quiet[i][batch.Partition] = batch
+		r.quiet[i][batch.Partition] = quiet{batch, now}
 	}
 	return of, nil
 }
 
-// covers says whether what was read last says all there is to say about where the reader is now.
-func (b *reading) covers(i int, from []command.LogPosition) bool {
+// recall is what was read last, when that says all there is to say about where the reader is now.
+func (r *reading) recall(i int, from []command.LogPosition, now time.Time) (of map[int]command.LogBatch, known bool) {
+	of = make(map[int]command.LogBatch, len(from))
 	for _, p := range from {
-		if known, ok := b.quiet[i][p.Partition]; !ok || known.LogPosition != part(p, i) {
-			return false
+		q, there := r.quiet[i][p.Partition]
+		if !there || q.LogPosition != p || now.Sub(q.at) >= r.quietFor {
+			return of, false
 		}
+		of[p.Partition] = q.LogBatch
 	}
-	return true
+	return of, true
 }
 
 // compare notes how far the clocks of the two logs are apart, when both have just been read.
