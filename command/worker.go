@@ -38,8 +38,8 @@ type Worker struct {
 	due       dueWatch
 	ahead     aheadWatch
 	claiming  pace
-	arrived   bool  // the log's signal was heard and not acted upon
-	hurried   error // of what was done beside a large transaction
+	arrived   bool                  // the log's signal was heard and not acted upon
+	hurried   error                 // of what was done beside a large transaction
 	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
 	next      schedule
 

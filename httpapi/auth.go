@@ -16,6 +16,9 @@ const (
 
 	// tokenFresh is how long a token is honoured without asking again: so long after its deletion by another process.
 	tokenFresh = 5 * time.Second
+	// tokenStale is how much longer one that was good is honoured while nobody can be asked: what is answered without the
+	// record, such as polls, is. Nothing can be changed meanwhile.
+	tokenStale = 10 * time.Minute
 	maxTokens  = 10_000 // remembered at once
 )
 
@@ -94,11 +97,13 @@ func (c *tokenCache) find(ctx context.Context, secret string) (fleet.Token, erro
 	c.mu.Unlock()
 	if !ok || !now.Before(k.until) {
 		token, err := c.look(ctx, secret)
-		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+		switch {
+		case err == nil || errors.Is(err, fleet.ErrNotFound):
+			k = knownToken{token, err, now.Add(tokenFresh)}
+			c.put(key, k, now)
+		case !ok || k.err != nil || now.Sub(k.until) > tokenStale:
 			return fleet.Token{}, err
 		}
-		k = knownToken{token, err, now.Add(tokenFresh)}
-		c.put(key, k, now)
 	}
 	if k.err == nil && k.token.ExpiresAt != nil && !now.Before(*k.token.ExpiresAt) {
 		return fleet.Token{}, fleet.ErrNotFound

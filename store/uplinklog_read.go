@@ -29,6 +29,7 @@ func (l *UplinkLog) Read(ctx context.Context, from []command.LogPosition, limit 
 	if err != nil {
 		return nil, err
 	}
+	l.reached(from, generation)
 	r := newUplinkReading(from, generation, now, limit)
 	err = l.db.single(ctx, func(t *tx) error { return r.run(t) })
 	if err != nil {

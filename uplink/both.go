@@ -107,6 +107,16 @@ func (b *Both) signal(i int) {
 	b.past.signalled[i].Store(true)
 }
 
+// Alarms says what is wrong with either log, if anything.
+func (b *Both) Alarms() (all []string) {
+	for _, log := range b.logs {
+		if l, can := log.(interface{ Alarms() []string }); can {
+			all = append(all, l.Alarms()...)
+		}
+	}
+	return all
+}
+
 // Append puts entries into the first log.
 func (b *Both) Append(ctx context.Context, entries []command.Uplink) error {
 	return b.logs[0].Append(ctx, entries)

@@ -32,6 +32,7 @@ type Options struct {
 	TrimEvery  time.Duration         // how often Run forgets what is stored; a second
 	Logger     *slog.Logger          // nowhere
 	Registerer prometheus.Registerer // nowhere
+	Backlogs   prometheus.Registerer // of how much the log holds, which Run looks at; nowhere
 }
 
 // Redis is the log in Redis, durable as far as that Redis is; see CheckDurability. Its methods block no longer than
@@ -40,11 +41,13 @@ type Redis struct {
 	client  redis.UniversalClient
 	opt     Options
 	metrics *metrics
+	watch   *command.BacklogWatch
 	arrived chan struct{}
 
-	mu      sync.Mutex
-	lengths map[int]int64               // of partitions, as Append saw them last
-	stored  map[int]command.LogPosition // to be trimmed by Run
+	mu       sync.Mutex
+	lengths  map[int]int64               // of partitions, as Append saw them last
+	stored   map[int]command.LogPosition // to be trimmed by Run
+	recorded map[int]command.Position    // of partitions that are read: up to where they are in the record
 }
 
 // NewRedis keeps the log behind client, which stays the caller's to close. Gateways need no Run.
@@ -59,7 +62,8 @@ func NewRedis(client redis.UniversalClient, opt Options) *Redis {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Redis{client: client, opt: opt, metrics: newMetrics(opt.Registerer), arrived: make(chan struct{}, 1),
-		lengths: map[int]int64{}, stored: map[int]command.LogPosition{}}
+		watch:   command.NewBacklogWatch(opt.Backlogs, "redis", opt.Logger),
+		lengths: map[int]int64{}, stored: map[int]command.LogPosition{}, recorded: map[int]command.Position{}}
 }
 
 // keysOf are the stream of a partition and its generation.
@@ -78,6 +82,8 @@ func (r *Redis) Run(ctx context.Context) error {
 	defer func() { _ = sub.Close() }()
 	tick := time.NewTicker(r.opt.TrimEvery)
 	defer tick.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,6 +93,10 @@ func (r *Redis) Run(ctx context.Context) error {
 				return errors.New("listen for uplinks: the client was closed")
 			}
 			r.signal()
+		case <-look.C:
+			if err := r.look(ctx); err != nil && ctx.Err() == nil {
+				r.opt.Logger.Warn("cannot see how much the uplink log holds", "error", err)
+			}
 		case <-tick.C:
 			if err := r.trim(ctx); err != nil && ctx.Err() == nil {
 				r.opt.Logger.Warn("uplink log not trimmed", "error", err)
@@ -108,7 +118,7 @@ func (r *Redis) Stored(_ context.Context, positions []command.LogPosition) {
 	defer r.mu.Unlock()
 	for _, p := range positions {
 		if p.Position != "" {
-			r.stored[p.Partition] = p
+			r.stored[p.Partition], r.recorded[p.Partition] = p, p.Position
 		}
 	}
 }

@@ -19,6 +19,9 @@ const readBytes = 8 << 20
 // Read returns what was appended to each partition after its position; see command.Log. A batch may be shorter than
 // limit when its entries are large; its Horizon says so.
 func (r *Redis) Read(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	for _, p := range from {
+		r.reached(p)
+	}
 	return r.readFrom(ctx, from, limit)
 }
 

@@ -50,7 +50,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	}
 	health := httpapi.Health(map[string]func(context.Context) error{
 		"redis": func(ctx context.Context) error { return client.Ping(ctx).Err() },
-	}, metrics, logger)
+	}, metrics, logger, launch.Alarms(log))
 	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, health, logger) })
 	stack.Close("presence", func() error {
 		ctx, stop := context.WithTimeout(context.Background(), time.Second)
