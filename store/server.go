@@ -94,6 +94,13 @@ func (s *server) isClosed() bool {
 	}
 }
 
+// silent says whether the server was found to answer nobody.
+func (s *server) silent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.living.Err() != nil
+}
+
 // answers asks for a sign of life. Those who ask at the same time share the answer. Once there is none, it is asked for
 // until there is.
 func (s *server) answers() bool {
@@ -182,6 +189,9 @@ func (s *server) DialContext(ctx context.Context, network, address string) (net.
 	s.network, s.address = network, address
 	living := s.living
 	s.mu.Unlock()
+	if living.Err() != nil {
+		return nil, errors.Join(errSilent, c.Close())
+	}
 	// Those that wait already need not find out for themselves.
 	stop := context.AfterFunc(living, func() { _ = c.SetDeadline(time.Now()) })
 	return &patient{Conn: c, server: s, stop: stop}, nil
@@ -225,6 +235,9 @@ func (p *patient) limit() (t time.Time, own bool) {
 // Read waits for bytes.
 func (p *patient) Read(b []byte) (int, error) {
 	for {
+		if p.server.silent() {
+			return 0, errSilent
+		}
 		limit, own := p.limit()
 		_ = p.Conn.SetReadDeadline(limit)
 		n, err := p.Conn.Read(b)
