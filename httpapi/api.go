@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -44,6 +45,9 @@ type API struct {
 	checks   map[string]func(context.Context) error
 	alarms   func() []string
 
+	waiting     atomic.Int64 // requests that may take long
+	mostWaiting int64
+
 	mux     *http.ServeMux
 	huma    huma.API
 	routes  map[string]route // by ServeMux pattern
@@ -64,7 +68,7 @@ type times struct {
 
 // New makes an API and its OpenAPI description.
 func New(o Options) (*API, error) {
-	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks, alarms: o.Alarms,
+	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
 		mux: http.NewServeMux(), routes: map[string]route{},
 		tokens: newTokenCache(o.Fleet.Authenticate), limits: newLimiter(o.Requests, o.Burst), metrics: newMetrics(o.Metrics),
 		times: times{request: 30 * time.Second, body: 15 * time.Second, write: 10 * time.Second, heartbeat: 15 * time.Second},
