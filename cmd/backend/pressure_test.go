@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,8 +12,10 @@ import (
 	"time"
 
 	"meterline/command"
+	"meterline/fleet"
 	"meterline/simulator"
 	"meterline/testkit"
+	"meterline/uplink"
 )
 
 // The faults of these tests last so long.
@@ -257,4 +260,46 @@ func TestLogInTheRecordAway(t *testing.T) {
 	})
 	s.acks(t, "readings are acknowledged again by themselves", 10*s.total)
 	e.inOrder(s)
+}
+
+// TestAnswersOvertakeABacklog: who reads in real time does not wait for the backlog of the same partitions, and what was
+// overtaken is stored all the same, once and in order.
+func TestAnswersOvertakeABacklog(t *testing.T) {
+	const backlog, away = 40_000, 200
+	e := newEstate(t, "redis")
+	s := e.simulate(16, 1) // 16 IPCs with a meter each, in many partitions
+	if err := s.api.Install(t.Context(), simulator.Layout{Prefix: "away", Direct: away, Key: "k"}.Sites(), "away"); err != nil {
+		t.Fatal(err)
+	}
+	kill(e.backend)
+	log := uplink.NewRedis(e.redis, uplink.Options{})
+	batch := make([]command.Uplink, 0, 1000)
+	for n := range backlog {
+		id := fleet.DeviceID(fmt.Sprintf("away-direct-%05d", n%away+1))
+		payload := fmt.Sprintf(`{"v":1,"message_id":"%d","readings":[{"device_id":%q,"item":"1-0:1.8.0","value":"%d","unit":"kWh","read_at":%q}]}`,
+			n, id, n, time.Unix(1_700_000_000+int64(n/away), 0).UTC().Format(time.RFC3339))
+		batch = append(batch, command.Uplink{Partition: fleet.Partition(id, 16), Endpoint: id, Epoch: 1, Gateway: "g0/x",
+			Kind: command.UplinkReadings, Payload: []byte(payload)})
+		if len(batch) == cap(batch) {
+			if err := log.Append(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+			batch = batch[:0]
+		}
+	}
+	e.startBackend()
+	v := e.readAll("realtime")
+	e.until(v.ID, func(v command.View) bool { return v.Status == command.StatusSucceeded })
+	stored := func() (n int) {
+		e.query(&n, `SELECT count(*) FROM readings WHERE device_id LIKE 'away-%'`)
+		return n
+	}
+	if n := stored(); n == backlog {
+		t.Error("the answers came after the backlog")
+	}
+	testkit.Eventually(t, 2*time.Minute, func() bool { return stored() == backlog }, "the backlog has drained")
+	e.verify(s, v.ID)
+	if n := e.metric(e.http, "meterline_uplinks_overtook_total"); n < 1 {
+		t.Errorf("%v answers were read ahead", n)
+	}
 }
