@@ -18,7 +18,7 @@ func TestLogMessages(t *testing.T) {
 	_, section, _ := strings.Cut(string(page), "| message | what to do |")
 	section, _, _ = strings.Cut(section, "\n## ")
 	said := map[string]bool{}
-	for _, file := range sources(t, "mqtt", "cmd") {
+	for _, file := range sources(t, "mqtt", "cmd", "command") {
 		ast.Inspect(file.tree, func(n ast.Node) bool {
 			if e, ok := n.(ast.Expr); ok {
 				message, _, _ := strings.Cut(literal(e), ": ")

@@ -153,12 +153,12 @@ func (s *server) await(network, address string) {
 
 // signOfLife says whether a server that speaks PostgreSQL's protocol answers an SSLRequest, which costs it least.
 func signOfLife(network, address string) bool {
-	c, err := net.DialTimeout(network, address, signWithin)
+	c, err := (&net.Dialer{Timeout: signWithin}).DialContext(context.Background(), network, address)
 	if err != nil {
 		// Nobody listens: the connections of a server that has ended are cut, there is nothing to wait for.
 		return false
 	}
-	defer c.Close() //nolint:errcheck // nothing was written that matters
+	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(signWithin))
 	if _, err := c.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err != nil {
 		return false

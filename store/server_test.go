@@ -17,12 +17,12 @@ func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
 	server := testkit.PostgresPrivate(t)
 	db := newRecord(t, server.URL)
-	ask := func() (error, time.Duration) {
+	ask := func() (time.Duration, error) {
 		began := time.Now()
 		_, err := db.Now(t.Context())
-		return err, time.Since(began)
+		return time.Since(began), err
 	}
-	if err, _ := ask(); err != nil {
+	if _, err := ask(); err != nil {
 		t.Fatal(err)
 	}
 	server.Pause()
@@ -31,17 +31,17 @@ func TestServerStandsStill(t *testing.T) {
 	var all sync.WaitGroup
 	for range 3 * defaultConnections {
 		all.Go(func() {
-			if err, took := ask(); !errors.Is(err, command.ErrUnavailable) || took > silence+signWithin+3*time.Second {
+			if took, err := ask(); !errors.Is(err, command.ErrUnavailable) || took > silence+signWithin+3*time.Second {
 				t.Errorf("got %v after %v", err, took)
 			}
 		})
 	}
 	all.Wait()
-	if err, took := ask(); !errors.Is(err, command.ErrUnavailable) || took > time.Second {
+	if took, err := ask(); !errors.Is(err, command.ErrUnavailable) || took > time.Second {
 		t.Errorf("then got %v after %v", err, took)
 	}
 	resume()
-	testkit.Eventually(t, 20*time.Second, func() bool { err, _ := ask(); return err == nil }, "the server is used again")
+	testkit.Eventually(t, 20*time.Second, func() bool { _, err := ask(); return err == nil }, "the server is used again")
 }
 
 // TestSlowStatementIsWaitedFor: a server that answers others is not silent.
