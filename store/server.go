@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ var errSilent = errors.New("PostgreSQL does not answer")
 // takes its time; if not, everything that waits for it fails, and what comes fails at once until it answers again.
 type server struct {
 	network, address string // of the connection that was made last; guarded by mu
+
+	heard atomic.Int64 // when any connection got bytes last, in Unix nanoseconds
 
 	mu     sync.Mutex
 	living context.Context // over when the server falls silent
@@ -101,6 +104,11 @@ func (s *server) silent() bool {
 	return s.living.Err() != nil
 }
 
+// heardLately says whether any connection got an answer a moment ago.
+func (s *server) heardLately() bool {
+	return time.Since(time.Unix(0, s.heard.Load())) < silence
+}
+
 // answers asks for a sign of life. Those who ask at the same time share the answer. Once there is none, it is asked for
 // until there is.
 func (s *server) answers() bool {
@@ -125,6 +133,7 @@ func (s *server) answers() bool {
 	defer s.mu.Unlock()
 	s.asking = nil
 	close(asking)
+	there = there || s.heardLately() // busy, not silent: a machine with too much to do may not take a new connection in time
 	if !there && !s.isClosed() {
 		s.fall()
 		s.asker.Go(func() { s.await(network, address) })
@@ -241,10 +250,13 @@ func (p *patient) Read(b []byte) (int, error) {
 		limit, own := p.limit()
 		_ = p.Conn.SetReadDeadline(limit)
 		n, err := p.Conn.Read(b)
+		if n > 0 {
+			p.server.heard.Store(time.Now().UnixNano())
+		}
 		if n > 0 || own || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		if !p.server.answers() {
+		if !p.server.heardLately() && !p.server.answers() {
 			return 0, errSilent
 		}
 	}
