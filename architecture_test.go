@@ -58,6 +58,7 @@ var allowed = map[string][]string{
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
+	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "command", "fleet", "meterread"},
 	"testkit/cmd/edge":      {"testkit", "simulator", "mqtt", "meterread"},
 	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }
@@ -72,7 +73,7 @@ var technology = map[string][]string{
 	"github.com/mochi-mqtt/server/v2":         {"mqtt/broker", "testkit/cmd/edge"},                              // there as the broker beside ours
 	"github.com/mochi-mqtt/server/v2/packets": {"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "simulator"}, // the codec, also for our own client
 	"github.com/eclipse/paho.mqtt.golang":     {"mqtt"},
-	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit"},
+	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit", "testkit/cmd/drain"},
 	"github.com/alicebob/miniredis/v2":        {"state"},
 	"github.com/jmoiron/sqlx":                 {"store"},
 	"github.com/lib/pq":                       {"store", "testkit"},

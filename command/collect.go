@@ -13,7 +13,7 @@ import (
 // The bounds of one batch: what is taken over in one transaction.
 const (
 	readLimit  = 256       // entries per partition
-	batchMost  = 512       // entries in all
+	shortBatch = 64        // entries of a partition that is not behind
 	batchBytes = 512 << 10 // of their payloads
 	readWithin = 2 * time.Second
 )
@@ -29,17 +29,21 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		return false, err
 	}
 	b := batch{horizons: map[int]time.Time{}}
+	inOrder(batches)
 	for _, read := range batches {
 		if len(read.Entries) == 0 && read.Generation == w.cursors[read.Partition].Generation {
 			w.horizon[read.Partition] = read.Horizon
+			w.ahead.read(read.LogPosition, false)
 			continue
 		}
-		busy = busy || len(read.Entries) >= readLimit
+		more := len(read.Entries) >= readLimit
 		if rest := b.add(read); len(rest.Entries) > 0 {
-			w.unread[read.Partition], busy = rest, true
+			w.unread[read.Partition], more = rest, true
 		} else {
 			delete(w.unread, read.Partition)
 		}
+		busy = busy || more
+		b.more = append(b.more, seen{read.LogPosition, more})
 	}
 	if len(b.positions) == 0 {
 		return busy, nil
@@ -47,6 +51,9 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	if err := w.takeIn(ctx, &b); err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err
+	}
+	for _, s := range b.more {
+		w.ahead.read(s.at, s.more)
 	}
 	maps.Copy(w.horizon, b.horizons)
 	return busy, nil
@@ -100,6 +107,23 @@ type batch struct {
 	positions []LogPosition
 	horizons  map[int]time.Time
 	bytes     int
+	more      []seen // of each partition
+}
+
+// seen is how far a partition has been seen, and whether there is more.
+type seen struct {
+	at   LogPosition
+	more bool
+}
+
+// inOrder puts short batches first: what has just come must not wait for partitions with a backlog, which take turns.
+func inOrder(batches []LogBatch) {
+	slices.SortStableFunc(batches, func(a, b LogBatch) int {
+		if short := min(len(a.Entries), shortBatch) - min(len(b.Entries), shortBatch); short != 0 {
+			return short
+		}
+		return a.Horizon.Compare(b.Horizon)
+	})
 }
 
 func (b *batch) full() bool { return len(b.facts) >= batchMost || b.bytes >= batchBytes }
@@ -221,8 +245,12 @@ func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need
 		}
 		return nil
 	}
+	change := w.change
+	if len(facts) > fewest && len(positions) > 0 {
+		change = w.changeBeside
+	}
 	for range judgeMost {
-		done, err := w.change(ctx, parts, need, decide)
+		done, err := change(ctx, parts, need, decide)
 		if !errors.Is(err, errJudgeAgain) {
 			return done, left, err
 		}

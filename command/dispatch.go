@@ -42,20 +42,51 @@ func (w *Worker) dispatch(ctx context.Context) (busy bool, err error) {
 	if err := w.meet(ctx); err != nil {
 		return false, err
 	}
-	heads := w.heads(now)
+	return len(w.ready) > 0, w.claimAndSend(ctx, w.heads(w.ready, now))
+}
+
+// dispatchUrgent is dispatch for real-time work that a notice told of, and for nothing else: a claim of a few operations
+// does not stand behind one of a thousand.
+func (w *Worker) dispatchUrgent(ctx context.Context) error {
+	if len(w.urgent) == 0 {
+		return nil
+	}
+	w.claiming.want()
+	if err := w.meet(ctx); err != nil {
+		return err
+	}
+	urgent := map[DeviceID]struct{}{}
+	for id := range w.urgent { // what is not ready waits for something else
+		if _, ready := w.ready[id]; ready && len(urgent) < claimEndpoints {
+			urgent[id] = struct{}{}
+		}
+	}
+	clear(w.urgent)
+	heads := w.heads(urgent, w.opt.Clock.Now())
+	for i := range heads {
+		heads[i].MinPriority = RealtimePriority
+	}
+	return w.claimAndSend(ctx, heads)
+}
+
+func (w *Worker) claimAndSend(ctx context.Context, heads []Head) error {
 	if len(heads) == 0 {
-		return false, nil
+		return nil
 	}
 	ready, err := w.opt.Ledger.Ready(ctx, heads)
 	if err != nil {
-		return false, err
+		return err
 	}
+	began := time.Now()
 	claimed, err := w.claim(ctx, heads, ready)
 	if err != nil {
-		return false, err
+		return err
+	}
+	if len(claimed) > 0 {
+		w.claiming.took(len(claimed), time.Since(began))
 	}
 	w.send(ctx, claimed)
-	return len(w.ready) > 0, nil
+	return nil
 }
 
 // meet looks up the presence of ready endpoints that nothing is known of.
@@ -93,10 +124,10 @@ func (w *Worker) meet(ctx context.Context) error {
 
 // heads asks for what ready endpoints have room for. Endpoints that are offline, full or held off stop being ready: what
 // changes that makes them ready again.
-func (w *Worker) heads(now time.Time) []Head {
+func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time) []Head {
 	var heads []Head
-	asked := 0
-	for id := range w.ready {
+	asked, most := 0, w.claiming.most()
+	for id := range of {
 		e := w.endpoints[id]
 		if e == nil {
 			delete(w.ready, id)
@@ -119,7 +150,7 @@ func (w *Worker) heads(now time.Time) []Head {
 			continue
 		}
 		heads = append(heads, Head{Endpoint: id, Partition: e.partition, Limit: room, MinPriority: least, Busy: e.busy()})
-		if asked += room; len(heads) == claimEndpoints || asked >= claimMost {
+		if asked += room; len(heads) == claimEndpoints || asked >= most {
 			break
 		}
 	}
@@ -159,6 +190,7 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 	for _, o := range claimed {
 		e := w.endpoints[o.EndpointID]
 		w.takeOff(e, o, o.LeaseUntil)
+		w.ahead.seek(o, e.partition)
 		if len(e.flights) >= e.window && o.Priority < RealtimePriority {
 			delete(w.ready, e.id) // full, and what could use the reserve came first
 		}
@@ -171,6 +203,9 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 // drained notes the endpoints whose queues have no more for now.
 func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
 	for _, h := range heads {
+		if e := w.endpoints[h.Endpoint]; e == nil || h.MinPriority > 0 && len(e.flights) < e.window {
+			continue // it was not asked for all that it could take
+		}
 		if len(ready[h.Endpoint]) < h.Limit {
 			delete(w.ready, h.Endpoint)
 		}

@@ -131,6 +131,7 @@ func (w *Worker) land(e *endpoint, k Key) {
 	}
 	delete(e.flights, k)
 	delete(w.flying, k)
+	delete(w.ahead.sought, k)
 	delete(f.message.keys, k)
 	if len(f.message.keys) == 0 {
 		delete(w.messages, f.message.id)

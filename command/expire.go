@@ -12,10 +12,10 @@ type dueWatch struct {
 	list  []Command        // to be swept
 	after DeviceID         // how far the first of them has been
 	done  map[ID]time.Time // swept to the end, and when
-	pace  pace
+	pace  chunkPace
 }
 
-func newDueWatch() dueWatch { return dueWatch{done: map[ID]time.Time{}, pace: pace(paceFirst)} }
+func newDueWatch() dueWatch { return dueWatch{done: map[ID]time.Time{}, pace: paceFirst} }
 
 // again forgets: other partitions are owned now.
 func (d *dueWatch) again() { d.list, d.after = nil, ""; clear(d.done) }
@@ -27,8 +27,8 @@ const (
 	dueAgain = 10 * time.Second
 )
 
-// pace is how many operations are ended in one transaction: as many as take no longer than others can wait.
-type pace int
+// chunkPace is how many operations are ended in one transaction: as many as take no longer than others can wait.
+type chunkPace int
 
 const (
 	paceFirst, paceLeast, paceMost = 1000, 250, 5000
@@ -39,12 +39,12 @@ const (
 )
 
 // took learns from a chunk of n operations.
-func (p *pace) took(n int, d, wait time.Duration) {
+func (p *chunkPace) took(n int, d, wait time.Duration) {
 	if d <= 0 || n < int(*p)/2 {
 		return // it says nothing about a whole one
 	}
 	fits := int(float64(n) * float64(wait) / float64(d))
-	*p = pace(min(max(fits, int(*p)/2, paceLeast), 2*int(*p), paceMost))
+	*p = chunkPace(min(max(fits, int(*p)/2, paceLeast), 2*int(*p), paceMost))
 }
 
 // expire writes down what every reader already sees: from its deadline on what is open has expired. It also ends what is

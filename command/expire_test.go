@@ -6,7 +6,7 @@ import (
 )
 
 func TestPaceFitsTheWait(t *testing.T) {
-	p := pace(paceFirst)
+	p := chunkPace(paceFirst)
 	for range 20 { // 20 µs each
 		p.took(int(p), time.Duration(p)*20*time.Microsecond, waitAlone)
 	}
@@ -16,7 +16,7 @@ func TestPaceFitsTheWait(t *testing.T) {
 	for range 20 {
 		p.took(int(p), time.Duration(p)*20*time.Microsecond, waitBesideLive)
 	}
-	if p != pace(waitBesideLive/(20*time.Microsecond)) {
+	if p != chunkPace(waitBesideLive/(20*time.Microsecond)) {
 		t.Errorf("beside live reads: %d", p)
 	}
 	was := p

@@ -72,6 +72,7 @@ func (w *Worker) forget(partitions []int) {
 		delete(w.cursors, p)
 		delete(w.horizon, p)
 		delete(w.unread, p)
+		w.ahead.forget(p)
 	}
 	if len(w.fence) == 0 {
 		w.timers = timers{}
@@ -85,6 +86,7 @@ func (w *Worker) forget(partitions []int) {
 		}
 		delete(w.endpoints, id)
 		delete(w.ready, id)
+		delete(w.urgent, id)
 	}
 }
 
@@ -105,6 +107,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 	}
 	for _, p := range r.Positions {
 		w.cursors[p.Partition] = p
+		w.ahead.read(p, true) // for all that is known yet
 	}
 	for _, id := range r.Endpoints {
 		w.wake(id)

@@ -77,7 +77,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // readMail acts on what others told since the last round.
-func (w *Worker) readMail(ctx context.Context) (busy bool, err error) {
+func (w *Worker) readMail(ctx context.Context) error {
 	in := w.mail.take()
 	if in.replays {
 		w.replaySoon()
@@ -89,13 +89,16 @@ func (w *Worker) readMail(ctx context.Context) (busy bool, err error) {
 		}
 		for _, e := range a.Endpoints {
 			w.wake(e)
+			if a.Urgent {
+				w.urgent[e] = struct{}{}
+			}
 		}
 	}
 	if err := errors.Join(w.takeBack(ctx, in.unsent), w.reload(ctx, in.ended)); err != nil {
 		w.mail.put(func(l *letters) { // not lost: what is done already changes nothing
 			l.unsent, l.ended = append(l.unsent, in.unsent...), append(l.ended, in.ended...)
 		})
-		return false, err
+		return err
 	}
-	return false, nil
+	return nil
 }

@@ -12,6 +12,7 @@ type Metrics struct {
 	Ended      *prometheus.CounterVec // by state
 	Uplinks    *prometheus.CounterVec // by kind
 	Readings   prometheus.Counter
+	Overtook   prometheus.Counter
 	Letters    *prometheus.CounterVec // by cause
 	Dropped    *prometheus.CounterVec // by cause
 	Open       *prometheus.GaugeVec   // by cause
@@ -42,11 +43,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Open: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meterline_dead_letters_open",
 			Help: "Dead letters that nobody has replayed or discarded, by cause; counted by one worker for all."}, []string{"cause"}),
 		Lag:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterline_uplink_lag_seconds", Help: "How far the worker is behind the uplink log, in the partition that is furthest."}),
+		Overtook: counter("meterline_uplinks_overtook_total", "Answers to real-time operations that were taken in ahead of a backlog."),
 		Readings: counter("meterline_readings_stored_total", "Readings stored that were new."),
 		Stumbles: counter("meterline_worker_stumbles_total", "Rounds of the worker that failed and were tried again."),
 	}
 	if r != nil {
-		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Letters, m.Dropped, m.Open, m.Replayed, m.Lag, m.Stumbles)
+		r.MustRegister(m.Partitions, m.Claimed, m.Unsent, m.Requeued, m.Died, m.Ended, m.Uplinks, m.Readings, m.Letters, m.Dropped, m.Open, m.Replayed, m.Overtook, m.Lag, m.Stumbles)
 	}
 	return m
 }

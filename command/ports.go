@@ -235,4 +235,5 @@ type Arrived struct {
 	Seq       int64                `json:"seq"`
 	Endpoints []meterread.DeviceID `json:"endpoints,omitempty"` // that have them; none: look them up
 	Whole     bool                 `json:"whole,omitempty"`     // these are all of the command
+	Urgent    bool                 `json:"urgent,omitempty"`    // somebody waits for them
 }

@@ -38,6 +38,8 @@ const (
 	carryFor = 5 * time.Second // a live state that stands still is not waited for longer
 	// mostFolded bounds what waits for a live state that is away: beyond it commands are read from the record again.
 	mostFolded = 50_000
+	// mostReadings bounds the readings that wait for it.
+	mostReadings = 4 * mostFolded
 )
 
 func newProjector(opt WorkerOptions) *projector {
@@ -71,7 +73,13 @@ func (p *projector) take(c Committed) {
 	for _, change := range c.Changes {
 		p.fold(change)
 	}
-	p.readings = append(p.readings, c.Readings...)
+	if len(p.readings)+len(c.Readings) <= mostReadings {
+		p.readings = append(p.readings, c.Readings...)
+	} else { // the live state stands still: those devices are read from the record
+		for _, r := range c.Readings {
+			p.unread[r.DeviceID] = struct{}{}
+		}
+	}
 	p.urgent = p.urgent || len(p.readings) > mostFolded
 	p.poke()
 }

@@ -360,7 +360,8 @@ func (s *Service) Operations(ctx context.Context, by fleet.Token, f OperationFil
 
 // arrived says where the operations of a transaction wait.
 func arrived(made Created) Arrived {
-	a := Arrived{CommandID: made.Command.ID, Seq: made.Command.Seq, Whole: len(made.Operations) == made.Command.Counts.Total}
+	a := Arrived{CommandID: made.Command.ID, Seq: made.Command.Seq, Whole: len(made.Operations) == made.Command.Counts.Total,
+		Urgent: made.Command.Priority >= RealtimePriority}
 	seen := map[DeviceID]bool{}
 	for _, o := range made.Operations {
 		if !seen[o.EndpointID] {

@@ -37,6 +37,11 @@ type Worker struct {
 	gateways  gatewayWatch
 	arrivals  arrivalWatch
 	due       dueWatch
+	ahead     aheadWatch
+	claiming  pace
+	arrived   bool                  // the log's signal was heard and not acted upon
+	hurried   error                 // of what was done beside a large transaction
+	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
 	next      schedule
 
 	projector *projector
@@ -94,7 +99,8 @@ func NewWorker(opt WorkerOptions) *Worker {
 	w := &Worker{
 		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
-		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(),
+		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
+		urgent: map[DeviceID]struct{}{},
 	}
 	w.mail.signal = make(chan struct{}, 1)
 	w.projector = newProjector(opt)
@@ -139,7 +145,7 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 	}
 	// One part that cannot go on, such as the uplink log's being away, must not hold up the others.
 	var errs []error
-	for _, part := range []func(context.Context) (bool, error){w.readMail, w.collect, w.replay, w.sweep, w.dispatch, w.expire} {
+	for _, part := range []func(context.Context) (bool, error){w.hurry, w.collect, w.hurry, w.replay, w.sweep, w.hurry, w.dispatch, w.expire} {
 		more, err := part(ctx)
 		if errors.Is(err, ErrLost) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			return false, err
@@ -148,6 +154,10 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 		errs = append(errs, err)
 	}
 	return busy, errors.Join(errs...)
+}
+
+func (w *Worker) hurryNow(ctx context.Context) error {
+	return errors.Join(w.readMail(ctx), w.overtake(ctx), w.dispatchUrgent(ctx))
 }
 
 // errDoubt marks errors after which it is not known what is in the record.
@@ -168,6 +178,10 @@ func (w *Worker) change(ctx context.Context, partitions map[int]struct{}, need N
 
 // rest waits until something happens or is due.
 func (w *Worker) rest(ctx context.Context) {
+	if w.arrived {
+		w.arrived = false
+		return
+	}
 	wait := time.NewTimer(min(readEvery, max(0, w.timers.until(w.opt.Clock.Now()))))
 	defer wait.Stop()
 	select {

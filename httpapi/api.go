@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -28,6 +29,8 @@ type Options struct {
 	Gatherer prometheus.Gatherer // what /metrics shows
 	// Checks are what /readyz asks, by name. They must return when their context is done.
 	Checks map[string]func(context.Context) error
+	// Alarms says in a line each what is wrong although requests are answered; nil when nothing ever is. /readyz shows them.
+	Alarms func() []string
 	// Requests is how many requests per second a token may make, in bursts of up to Burst; 0 sets no limit.
 	Requests rate.Limit
 	Burst    int
@@ -40,6 +43,10 @@ type API struct {
 	sessions Sessions
 	logger   *slog.Logger
 	checks   map[string]func(context.Context) error
+	alarms   func() []string
+
+	waiting     atomic.Int64 // requests that may take long
+	mostWaiting int64
 
 	mux     *http.ServeMux
 	huma    huma.API
@@ -61,7 +68,7 @@ type times struct {
 
 // New makes an API and its OpenAPI description.
 func New(o Options) (*API, error) {
-	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks,
+	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
 		mux: http.NewServeMux(), routes: map[string]route{},
 		tokens: newTokenCache(o.Fleet.Authenticate), limits: newLimiter(o.Requests, o.Burst), metrics: newMetrics(o.Metrics),
 		times: times{request: 30 * time.Second, body: 15 * time.Second, write: 10 * time.Second, heartbeat: 15 * time.Second},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"meterline/command"
 	"meterline/fleet"
 )
 
@@ -68,6 +69,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	limit, rest := a.times.request, int64(maxDiscard)
 	if known, ok := a.routes[pattern]; ok {
+		if known.wait > 0 || known.streams {
+			if a.waiting.Add(1) > a.mostWaiting {
+				a.waiting.Add(-1)
+				a.metrics.crowded.Inc()
+				a.writeProblem(c, crowded())
+				return
+			}
+			defer a.waiting.Add(-1)
+		}
 		limit += known.wait
 		if known.streams {
 			limit, rest = 0, maxImport
@@ -84,6 +94,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(r.Body) // huma would close it, and with it the connection when something is left
 	a.mux.ServeHTTP(rw, r)
 	c.discardBody(rest)
+}
+
+// mostWaiting bounds the requests that may take long because they wait for something: long polls, event streams, imports.
+const mostWaiting = 10_000
+
+func crowded() *Problem {
+	p := newProblem(http.StatusServiceUnavailable, "TOO_MANY_WAITING", "too many requests wait for something already; try again")
+	p.retryAfter = command.RetryAfter
+	return p
 }
 
 const (

@@ -13,8 +13,9 @@ const checkTime = 2 * time.Second
 
 // readiness is what /readyz answers. What exactly is wrong with a check is in the logs: the call needs no token.
 type readiness struct {
-	Status string            `json:"status"` // ok or unavailable
-	Checks map[string]string `json:"checks"` // the same, for each
+	Status string            `json:"status"`           // ok or unavailable
+	Checks map[string]string `json:"checks"`           // the same, for each
+	Alarms []string          `json:"alarms,omitempty"` // what will be wrong soon
 }
 
 const (
@@ -44,6 +45,9 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request) {
 	all.Wait()
 	if draining(r.Context()) {
 		answer.Status = readyUnavailable
+	}
+	if a.alarms != nil {
+		answer.Alarms = a.alarms()
 	}
 	w.Header().Set("Content-Type", jsonType)
 	if answer.Status != readyOK {

@@ -14,6 +14,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	streams  prometheus.Gauge
+	crowded  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -28,8 +29,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "meterline_http_event_streams", Help: "Event streams that are open.",
 		}),
+		crowded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "meterline_http_too_many_waiting_total", Help: "Long polls, event streams and imports refused because too many wait already.",
+		}),
 	}
-	r.MustRegister(m.requests, m.duration, m.streams)
+	r.MustRegister(m.requests, m.duration, m.streams, m.crowded)
 	return m
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // Health answers /livez, /readyz and /metrics, and nothing else: for processes without an API.
-func Health(checks map[string]func(context.Context) error, gatherer prometheus.Gatherer, logger *slog.Logger) http.Handler {
-	a := &API{checks: checks, logger: logger, mux: http.NewServeMux()}
+func Health(checks map[string]func(context.Context) error, gatherer prometheus.Gatherer, logger *slog.Logger, alarms func() []string) http.Handler {
+	a := &API{checks: checks, logger: logger, alarms: alarms, mux: http.NewServeMux()}
 	a.addHealth(gatherer)
 	return a.mux
 }

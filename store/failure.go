@@ -41,6 +41,9 @@ func judge(err error) verdict {
 	if errors.Is(err, errAgain) {
 		return again
 	}
+	if errors.Is(err, errSilent) {
+		return unavailable
+	}
 	if pe := new(pq.Error); errors.As(err, &pe) {
 		return judgePostgres(pe)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/jmoiron/sqlx"
-	_ "github.com/lib/pq"  // the driver named postgres
+	"github.com/lib/pq"
 	_ "modernc.org/sqlite" // the driver named sqlite
 
 	"meterline/command"
@@ -31,6 +31,7 @@ type DB struct {
 	writes *statements
 	reads  *statements // the same as writes for PostgreSQL
 	gate   *gate       // SQLite's only writer; nil for PostgreSQL
+	server *server     // nil for SQLite
 
 	expansions expansions
 
@@ -76,6 +77,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 
 // Close closes all connections. Transactions that still run end with an error.
 func (db *DB) Close() error {
+	db.server.close()
 	err := db.writes.pool.Close()
 	if db.reads != db.writes {
 		err = errors.Join(err, db.reads.pool.Close())
@@ -116,10 +118,13 @@ func connectPostgres(ctx context.Context, opt Options) (*DB, error) {
 		}
 	}
 	u.RawQuery = q.Encode()
-	pool, err := sqlx.Open("postgres", u.String())
+	connector, err := pq.NewConnector(u.String())
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL at %s: %s", u.Host, oneLine(err))
 	}
+	server := newServer()
+	connector.Dialer(server)
+	pool := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	n := opt.Connections
 	if n <= 0 {
 		n = defaultConnections
@@ -131,7 +136,7 @@ func connectPostgres(ctx context.Context, opt Options) (*DB, error) {
 		return nil, fmt.Errorf("%w: PostgreSQL at %s: %s", command.ErrUnavailable, u.Host, oneLine(err))
 	}
 	s := newStatements(pool)
-	return &DB{dialect: dialect{postgres: true}, writes: s, reads: s}, nil
+	return &DB{dialect: dialect{postgres: true}, writes: s, reads: s, server: server}, nil
 }
 
 // postgresSettings are what every connection asks for, unless the URL says otherwise.

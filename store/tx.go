@@ -227,6 +227,15 @@ func (db *DB) transact(ctx context.Context, book *statements, opt *sql.TxOptions
 	if !db.postgres {
 		opt = nil // the pools differ: one begins to write at once, the other cannot write
 	}
+	ctx, release, err := db.server.guard(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return silenced(ctx, db.inTransaction(ctx, book, opt, f))
+}
+
+func (db *DB) inTransaction(ctx context.Context, book *statements, opt *sql.TxOptions, f func(*tx) error) error {
 	begun, err := book.pool.BeginTxx(ctx, opt)
 	if err != nil {
 		return err
@@ -253,12 +262,24 @@ func (db *DB) transact(ctx context.Context, book *statements, opt *sql.TxOptions
 // single runs f, which reads with one statement at a time, without a transaction.
 func (db *DB) single(ctx context.Context, f func(*tx) error) error {
 	t := &tx{DB: db, ctx: ctx, run: db.reads.pool, book: db.reads}
-	err := f(t)
+	return db.guarded(t, f)
+}
+
+// guarded runs f outside a transaction.
+func (db *DB) guarded(t *tx, f func(*tx) error) error {
+	asked := t.ctx
+	ctx, release, err := db.server.guard(asked)
+	if err != nil {
+		return told(asked, err)
+	}
+	defer release()
+	t.ctx = ctx
+	err = silenced(ctx, f(t))
 	for _, text := range t.miss {
 		db.reads.learn(ctx, text)
 	}
 	if err != nil {
-		return told(ctx, err)
+		return told(asked, err)
 	}
 	return nil
 }
@@ -267,8 +288,5 @@ func (db *DB) single(ctx context.Context, f func(*tx) error) error {
 // what is asked.
 func (db *DB) search(ctx context.Context, f func(*tx) error) error {
 	t := &tx{DB: db, ctx: ctx, run: db.reads.pool, book: db.reads, free: true}
-	if err := f(t); err != nil {
-		return told(ctx, err)
-	}
-	return nil
+	return db.guarded(t, f)
 }

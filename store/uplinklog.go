@@ -13,7 +13,10 @@ import (
 	"meterline/command"
 )
 
-var _ command.Log = (*UplinkLog)(nil)
+var (
+	_ command.Log   = (*UplinkLog)(nil)
+	_ command.Ahead = (*UplinkLog)(nil)
+)
 
 // DefaultUplinkBound is how many entries a partition holds when nothing else is said.
 const DefaultUplinkBound = 2_000_000
@@ -23,6 +26,7 @@ type UplinkLogOptions struct {
 	Bound      int                   // entries per partition that are not stored yet; DefaultUplinkBound
 	Logger     *slog.Logger          // nowhere
 	Registerer prometheus.Registerer // nowhere
+	Backlogs   prometheus.Registerer // of how much the log holds, which Run looks at; nowhere
 }
 
 // UplinkLog is the uplink log as a table beside the record, for installations without a Redis to keep it in. Gateways
@@ -37,6 +41,7 @@ type UplinkLog struct {
 	db      *DB
 	opt     UplinkLogOptions
 	metrics *uplinkMetrics
+	watch   *command.BacklogWatch
 	arrived chan struct{}
 
 	mu         sync.Mutex
@@ -44,6 +49,7 @@ type UplinkLog struct {
 	room       map[int]occupancy // of partitions, as Append saw them last
 	reading    map[int]readUpTo  // what Read was asked for lately
 	stored     map[int]int64     // to be trimmed by Run
+	recorded   map[int]int64     // of partitions that are read: up to where they are in the record
 }
 
 // readUpTo is how far a partition has been read.
@@ -61,7 +67,8 @@ func (db *DB) UplinkLog(opt UplinkLogOptions) *UplinkLog {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &UplinkLog{db: db, opt: opt, metrics: newUplinkMetrics(opt.Registerer), arrived: make(chan struct{}, 1),
-		room: map[int]occupancy{}, reading: map[int]readUpTo{}, stored: map[int]int64{}}
+		watch: command.NewBacklogWatch(opt.Backlogs, "store", opt.Logger),
+		room:  map[int]occupancy{}, reading: map[int]readUpTo{}, stored: map[int]int64{}, recorded: map[int]int64{}}
 }
 
 // Arrived signals that there may be something to read: while Run runs, whoever appended it.
@@ -86,7 +93,8 @@ const (
 // Run signals when something was appended to the partitions that are being read, and forgets what is stored, until ctx is
 // done. Failures are logged and tried again a second later.
 func (l *UplinkLog) Run(ctx context.Context) error {
-	watch, trim := time.NewTicker(watchEvery), time.NewTicker(trimEvery)
+	watch, trim, look := time.NewTicker(watchEvery), time.NewTicker(trimEvery), time.NewTicker(lookEvery)
+	defer look.Stop()
 	defer watch.Stop()
 	defer trim.Stop()
 	blind := false // the last look failed; the next is with the next trim
@@ -98,6 +106,11 @@ func (l *UplinkLog) Run(ctx context.Context) error {
 			if blind {
 				continue
 			}
+		case <-look.C:
+			if err := l.look(ctx); err != nil && ctx.Err() == nil {
+				l.opt.Logger.Warn("cannot see how much the uplink log holds", "error", err)
+			}
+			continue
 		case <-trim.C:
 			if err := l.trim(ctx); err != nil && ctx.Err() == nil {
 				l.opt.Logger.Warn("uplink log not trimmed", "error", err)
@@ -150,6 +163,7 @@ func (l *UplinkLog) Stored(_ context.Context, positions []command.LogPosition) {
 	for _, p := range positions {
 		if p.Generation == l.generation && p.Position != "" {
 			l.stored[p.Partition] = max(l.stored[p.Partition], sequence(p.Position))
+			l.recorded[p.Partition] = l.stored[p.Partition]
 		}
 	}
 }

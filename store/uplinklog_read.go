@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ func (l *UplinkLog) Read(ctx context.Context, from []command.LogPosition, limit 
 	if err != nil {
 		return nil, err
 	}
+	l.reached(from, generation)
 	r := newUplinkReading(from, generation, now, limit)
 	err = l.db.single(ctx, func(t *tx) error { return r.run(t) })
 	if err != nil {
@@ -81,6 +83,42 @@ type uplinkReading struct {
 	bytes   []int
 	cut     []bool // there is more than the batch holds
 	limit   int
+}
+
+// ReadAhead is Read from the end where a position is none of this log's; see command.Ahead.
+func (l *UplinkLog) ReadAhead(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	generation, err := l.generationOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var r *uplinkReading
+	err = l.db.single(ctx, func(t *tx) error {
+		places := slices.Clone(from)
+		for i := range places {
+			if p := &places[i]; p.Generation != generation || p.Position == "" {
+				if err := l.end(t, p); err != nil {
+					return err
+				}
+				p.Generation = generation
+			}
+		}
+		r = newUplinkReading(places, generation, time.Time{}, limit)
+		return r.run(t)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read uplink log ahead: %w", err)
+	}
+	return r.finish(), nil
+}
+
+// end puts a position at the last entry of its partition.
+func (l *UplinkLog) end(t *tx, p *command.LogPosition) error {
+	var seq int64
+	if err := t.get(&seq, `SELECT COALESCE(max(seq), 0) FROM uplink_log WHERE partition = $1`, p.Partition); err != nil {
+		return err
+	}
+	p.Position = position(seq)
+	return nil
 }
 
 func newUplinkReading(from []command.LogPosition, generation string, now time.Time, limit int) *uplinkReading {

@@ -108,6 +108,13 @@ func PostgresPrivate(t testing.TB) *PostgresHandle {
 	return &PostgresHandle{Server: Server{t: t, proc: s.proc}, URL: url}
 }
 
+// Pause lets all processes of the server stand still: connections stay open, new ones are taken by the kernel, and nothing is
+// answered.
+func (p *PostgresHandle) Pause() { p.t.Helper(); p.must(p.proc.freeze()) }
+
+// Resume ends Pause.
+func (p *PostgresHandle) Resume() { p.t.Helper(); p.must(p.proc.thaw()) }
+
 // RedisHandle is a Redis for one test.
 type RedisHandle struct {
 	Server

@@ -14,21 +14,36 @@ import (
 // wait for ever. A position of Both is a position in each, the first's before the separator; so is a generation. What is
 // handed to Append goes to the first.
 type Both struct {
-	logs     [2]command.Log
-	arrived  chan struct{}
-	quietFor time.Duration
-
-	signalled [2]atomic.Bool
+	logs    [2]command.Log
+	arrived chan struct{}
 
 	// one goroutine only, the reader
-	away  [2]time.Time                // until when a log that could not be read is left alone
-	next  [2]time.Time                // when a log that does not signal is looked at again
-	quiet [2]map[int]command.LogBatch // what was read last, to its end
-	off   time.Duration               // of the first log's clock to this process's
-	ahead time.Duration               // of the first log's clock
+	off   time.Duration // of the first log's clock to this process's
+	ahead time.Duration // of the first log's clock
+	plain reading
+	past  reading // of a backlog
 }
 
-var _ command.Log = (*Both)(nil)
+// reading is what is known of the two logs by reading them in one of two ways.
+type reading struct {
+	read      [2]func(context.Context, []command.LogPosition, int) ([]command.LogBatch, error)
+	signalled [2]atomic.Bool // since they were read last
+	quietFor  time.Duration
+
+	away  [2]time.Time     // until when a log that could not be read is left alone
+	quiet [2]map[int]quiet // partitions in which nothing was found: a log that does not signal need not be asked again at once
+}
+
+// quiet is a batch without entries, and when it was read.
+type quiet struct {
+	command.LogBatch
+	at time.Time
+}
+
+var (
+	_ command.Log   = (*Both)(nil)
+	_ command.Ahead = (*Both)(nil)
+)
 
 const (
 	separator  = "|"
@@ -43,8 +58,27 @@ var errAway = errors.New("the log could not be read a moment ago")
 const Quiet = 250 * time.Millisecond
 
 // NewBoth makes one log of two. Run must be running for Arrived to signal.
-func NewBoth(first, second command.Log, quiet time.Duration) *Both {
-	return &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1), quietFor: quiet}
+func NewBoth(first, second command.Log, quietFor time.Duration) *Both {
+	b := &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1)}
+	for _, r := range []*reading{&b.plain, &b.past} {
+		r.quietFor, r.quiet = quietFor, [2]map[int]quiet{{}, {}}
+	}
+	for i, log := range b.logs {
+		b.plain.read[i], b.past.read[i] = log.Read, readNothing
+		if ahead, can := log.(command.Ahead); can {
+			b.past.read[i] = ahead.ReadAhead
+		}
+	}
+	return b
+}
+
+// readNothing reads past the backlog of a log that cannot: nothing is found.
+func readNothing(_ context.Context, from []command.LogPosition, _ int) ([]command.LogBatch, error) {
+	batches := make([]command.LogBatch, len(from))
+	for i, p := range from {
+		batches[i].LogPosition = p
+	}
+	return batches, nil
 }
 
 // Arrived signals that there may be something to read in either.
@@ -57,15 +91,30 @@ func (b *Both) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-b.logs[0].Arrived():
-			b.signalled[0].Store(true)
+			b.signal(0)
 		case <-b.logs[1].Arrived():
-			b.signalled[1].Store(true)
+			b.signal(1)
 		}
 		select {
 		case b.arrived <- struct{}{}:
 		default:
 		}
 	}
+}
+
+func (b *Both) signal(i int) {
+	b.plain.signalled[i].Store(true)
+	b.past.signalled[i].Store(true)
+}
+
+// Alarms says what is wrong with either log, if anything.
+func (b *Both) Alarms() (all []string) {
+	for _, log := range b.logs {
+		if l, can := log.(interface{ Alarms() []string }); can {
+			all = append(all, l.Alarms()...)
+		}
+	}
+	return all
 }
 
 // Append puts entries into the first log.
@@ -93,7 +142,7 @@ func (b *Both) Read(ctx context.Context, from []command.LogPosition, limit int) 
 	var read [2]map[int]command.LogBatch
 	var errs [2]error
 	for i := range b.logs {
-		read[i], errs[i] = b.readOne(ctx, i, from, limit)
+		read[i], errs[i] = b.plain.one(ctx, i, from, limit)
 	}
 	if errs[0] != nil && errs[1] != nil {
 		return nil, errors.Join(errs[0], errs[1])
@@ -106,47 +155,67 @@ func (b *Both) Read(ctx context.Context, from []command.LogPosition, limit int) 
 	return batches, nil
 }
 
-// readOne reads one log's part of the partitions.
-func (b *Both) readOne(ctx context.Context, i int, from []command.LogPosition, limit int) (map[int]command.LogBatch, error) {
+// ReadAhead reads both logs past a backlog; where one cannot be read the other's entries come all the same.
+func (b *Both) ReadAhead(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	first, err1 := b.past.one(ctx, 0, from, limit)
+	second, err2 := b.past.one(ctx, 1, from, limit)
+	if err1 != nil && err2 != nil {
+		return nil, errors.Join(err1, err2)
+	}
+	batches := make([]command.LogBatch, 0, len(from))
+	for _, p := range from {
+		batches = append(batches, b.join(p, first[p.Partition], second[p.Partition], false))
+	}
+	return batches, nil
+}
+
+// one reads one log's part of the partitions.
+func (r *reading) one(ctx context.Context, i int, from []command.LogPosition, limit int) (map[int]command.LogBatch, error) {
 	now := time.Now()
-	if now.Before(b.away[i]) {
+	if now.Before(r.away[i]) {
 		return nil, errAway
 	}
-	if !b.signalled[i].Swap(false) && now.Before(b.next[i]) && b.covers(i, from) {
-		return b.quiet[i], nil
+	if r.signalled[i].Swap(false) {
+		clear(r.quiet[i])
 	}
-	ctx, stop := context.WithTimeout(ctx, readWithin)
-	defer stop()
 	parts := make([]command.LogPosition, len(from))
 	for j, p := range from {
 		parts[j] = part(p, i)
 	}
-	batches, err := b.logs[i].Read(ctx, parts, limit)
+	of, known := r.recall(i, parts, now)
+	if known {
+		return of, nil
+	}
+	ctx, stop := context.WithTimeout(ctx, readWithin)
+	defer stop()
+	batches, err := r.read[i](ctx, parts, limit)
 	if err != nil {
-		b.away[i] = time.Now().Add(awayFor)
+		r.away[i] = time.Now().Add(awayFor)
 		return nil, err
 	}
-	of := make(map[int]command.LogBatch, len(batches))
-	b.quiet[i], b.next[i] = make(map[int]command.LogBatch, len(batches)), now.Add(b.quietFor)
 	for _, batch := range batches {
 		of[batch.Partition] = batch
-		if len(batch.Entries) > 0 {
-			b.next[i] = time.Time{} // it is not quiet
+		if len(batch.Entries) > 0 { // it is not quiet
+			delete(r.quiet[i], batch.Partition)
+			continue
 		}
 		batch.Now = time.Time{}
-		b.quiet[i][batch.Partition] = batch
+		r.quiet[i][batch.Partition] = quiet{batch, now}
 	}
 	return of, nil
 }
 
-// covers says whether what was read last says all there is to say about where the reader is now.
-func (b *Both) covers(i int, from []command.LogPosition) bool {
+// recall is what was read last, when that says all there is to say about where the reader is now.
+func (r *reading) recall(i int, from []command.LogPosition, now time.Time) (of map[int]command.LogBatch, known bool) {
+	of = make(map[int]command.LogBatch, len(from))
 	for _, p := range from {
-		if known, ok := b.quiet[i][p.Partition]; !ok || known.LogPosition != part(p, i) {
-			return false
+		q, there := r.quiet[i][p.Partition]
+		if !there || q.LogPosition != p || now.Sub(q.at) >= r.quietFor {
+			return of, false
 		}
+		of[p.Partition] = q.LogBatch
 	}
-	return true
+	return of, true
 }
 
 // compare notes how far the clocks of the two logs are apart, when both have just been read.

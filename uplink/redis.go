@@ -40,6 +40,7 @@ type Options struct {
 	AllowWeak  bool                  // Ready says nothing of a Redis that is not
 	Logger     *slog.Logger          // nowhere
 	Registerer prometheus.Registerer // nowhere
+	Backlogs   prometheus.Registerer // of how much the log holds, which Run looks at; nowhere
 }
 
 // Redis is the log in Redis, durable as far as that Redis is; see CheckDurability. Its methods block no longer than
@@ -48,13 +49,15 @@ type Redis struct {
 	client  redis.UniversalClient
 	opt     Options
 	metrics *metrics
+	watch   *command.BacklogWatch
 	arrived chan struct{}
 
-	mu      sync.Mutex
-	lengths map[int]int64               // of partitions, as Append saw them last
-	stored  map[int]command.LogPosition // to be trimmed by Run
-	another map[int]string              // generations that readers were told of
-	weak    string                      // what was wrong with the durability of Redis when Run looked last
+	mu       sync.Mutex
+	lengths  map[int]int64               // of partitions, as Append saw them last
+	stored   map[int]command.LogPosition // to be trimmed by Run
+	recorded map[int]command.Position    // of partitions that are read: up to where they are in the record
+	another  map[int]string              // generations that readers were told of
+	weak     string                      // what was wrong with the durability of Redis when Run looked last
 }
 
 // NewRedis keeps the log behind client, which stays the caller's to close. Without Run nothing is trimmed, Arrived does not
@@ -73,7 +76,8 @@ func NewRedis(client redis.UniversalClient, opt Options) *Redis {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Redis{client: client, opt: opt, metrics: newMetrics(opt.Registerer), arrived: make(chan struct{}, 1),
-		lengths: map[int]int64{}, stored: map[int]command.LogPosition{}, another: map[int]string{}}
+		watch:   command.NewBacklogWatch(opt.Backlogs, "redis", opt.Logger),
+		lengths: map[int]int64{}, stored: map[int]command.LogPosition{}, recorded: map[int]command.Position{}, another: map[int]string{}}
 }
 
 // keysOf are the stream of a partition and its generation.
@@ -91,6 +95,7 @@ func (r *Redis) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	others.Go(func() { every(ctx, r.opt.TrimEvery, r.trimOrWarn) })
 	others.Go(func() { r.look(ctx); every(ctx, r.opt.CheckEvery, r.look) })
+	others.Go(func() { every(ctx, measureEvery, r.measureOrWarn) })
 	defer others.Wait()
 	defer stop()
 	sub := r.client.Subscribe(ctx, wakeChannel)
@@ -129,6 +134,12 @@ func (r *Redis) trimOrWarn(ctx context.Context) {
 	}
 }
 
+func (r *Redis) measureOrWarn(ctx context.Context) {
+	if err := r.measure(ctx); err != nil && ctx.Err() == nil {
+		r.opt.Logger.Warn("cannot see how much the uplink log holds", "error", err)
+	}
+}
+
 func (r *Redis) signal() {
 	select {
 	case r.arrived <- struct{}{}:
@@ -142,7 +153,7 @@ func (r *Redis) Stored(_ context.Context, positions []command.LogPosition) {
 	defer r.mu.Unlock()
 	for _, p := range positions {
 		if p.Position != "" {
-			r.stored[p.Partition] = p
+			r.stored[p.Partition], r.recorded[p.Partition] = p, p.Position
 		}
 	}
 }

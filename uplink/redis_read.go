@@ -19,9 +19,23 @@ const readBytes = 8 << 20
 // Read returns what was appended to each partition after its position; see command.Log. A batch may be shorter than
 // limit when its entries are large; its Horizon says so.
 func (r *Redis) Read(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	for _, p := range from {
+		r.reached(p)
+	}
+	return r.readFrom(ctx, from, limit)
+}
+
+var _ command.Ahead = (*Redis)(nil)
+
+// ReadAhead is Read from the end where a position is none of this log's; see command.Ahead.
+func (r *Redis) ReadAhead(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	return r.readFrom(ctx, from, limit, "ahead")
+}
+
+func (r *Redis) readFrom(ctx context.Context, from []command.LogPosition, limit int, more ...any) ([]command.LogBatch, error) {
 	calls := make([]call, len(from))
 	for i, f := range from {
-		calls[i] = call{f.Partition, []any{f.Generation, string(f.Position), limit, newGeneration(), readBytes}}
+		calls[i] = call{f.Partition, append([]any{f.Generation, string(f.Position), limit, newGeneration(), readBytes}, more...)}
 	}
 	batches := make([]command.LogBatch, len(from))
 	for i, a := range runAll(ctx, r.client, readScript, calls) {
@@ -85,7 +99,14 @@ if not name or known and less(ends(), ARGV[2]) then
 end
 local generation = name .. '.' .. master
 local start = '-'
-if known then start = '(' .. ARGV[2] end
+local ending
+if known then
+  start = '(' .. ARGV[2]
+elseif ARGV[6] then
+  local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+  ending = last[1] and last[1][1] or '0-0'
+  start = '(' .. ending
+end
 local time = redis.call('TIME')
 local entries, most, bytes, more = {}, tonumber(ARGV[3]), 0, 1
 while more == 1 and #entries < most and bytes < tonumber(ARGV[5]) do
@@ -101,13 +122,18 @@ while more == 1 and #entries < most and bytes < tonumber(ARGV[5]) do
     start = '(' .. range[#range][1]
   end
 end
-return {generation, time[1], time[2], more, entries}
+return {generation, time[1], time[2], more, entries, ending}
 `)
 
 // decodeBatch reads what readScript answers.
 func decodeBatch(from command.LogPosition, raw []any) (b command.LogBatch, err error) {
-	if len(raw) != 5 {
+	if len(raw) < 5 {
 		return b, fmt.Errorf("%d parts", len(raw))
+	}
+	if len(raw) > 5 {
+		end, _ := raw[5].(string)
+		from.Generation, _ = raw[0].(string)
+		from.Position = command.Position(end)
 	}
 	b.Partition = from.Partition
 	b.Generation, _ = raw[0].(string)

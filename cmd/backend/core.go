@@ -91,7 +91,7 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 
 // health answers for health and metrics alone.
 func (c *core) health(stack *launch.Stack, listener net.Listener) {
-	handler := httpapi.Health(c.checks, c.metrics, c.logger)
+	handler := httpapi.Health(c.checks, c.metrics, c.logger, launch.Alarms(c.log))
 	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, handler, c.logger) })
 }
 
@@ -109,7 +109,7 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 		},
 	})
 	api, err := httpapi.New(httpapi.Options{
-		Commands: service, Fleet: devices, Sessions: c.live, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks,
+		Commands: service, Fleet: devices, Sessions: c.live, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
 		Requests: rate.Limit(c.limits.RequestRate), Burst: int(2 * c.limits.RequestRate),
 	})
 	if err != nil {

@@ -58,10 +58,12 @@ type estate struct {
 	logs     io.Writer // what the programs log
 	db       *sql.DB
 	redis    *redis.Client
+	server   *testkit.RedisHandle
 	gateway  *exec.Cmd
 	backend  *exec.Cmd
 	mqttPort string
 	httpPort string
+	edgeHTTP string // host:port of the gateway's health and metrics
 }
 
 func newEstate(t *testing.T, uplink string) *estate {
@@ -78,7 +80,7 @@ func newEstateOn(t *testing.T, uplink, url string, logs io.Writer, env ...string
 		t.Fatal(err)
 	}
 	e := &estate{
-		bin: bin, uplink: uplink, logs: logs, mqttPort: freePort(t), httpPort: freePort(t),
+		bin: bin, uplink: uplink, logs: logs, mqttPort: freePort(t), httpPort: freePort(t), server: server, edgeHTTP: "127.0.0.1:" + freePort(t),
 		env: append(append(os.Environ(), "METERLINE_DATABASE_URL="+url, "METERLINE_REDIS_URL=redis://"+server.Addr+"/0"), env...),
 	}
 	e.house = &house{&standalone{http: "http://127.0.0.1:" + e.httpPort, mqtt: "127.0.0.1:" + e.mqttPort}, t}
@@ -138,12 +140,17 @@ func kill(c *exec.Cmd) {
 
 func (e *estate) startGateway() {
 	e.t.Helper()
-	e.gateway = e.startGatewayAt("g1", e.mqtt)
+	e.gateway = e.startGatewayWith("g1", e.mqtt, e.edgeHTTP)
 }
 
 func (e *estate) startGatewayAt(id, address string) *exec.Cmd {
 	e.t.Helper()
-	c := e.start("gateway", "--id", id, "--mqtt", address, "--http", "127.0.0.1:0", "--uplink", e.uplink)
+	return e.startGatewayWith(id, address, "127.0.0.1:0")
+}
+
+func (e *estate) startGatewayWith(id, address, http string) *exec.Cmd {
+	e.t.Helper()
+	c := e.start("gateway", "--id", id, "--mqtt", address, "--http", http, "--uplink", e.uplink)
 	testkit.Eventually(e.t, 20*time.Second, func() bool {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
@@ -172,6 +179,7 @@ type simulated struct {
 	ledger *simulator.Ledger
 	api    *simulator.API
 	total  int
+	stop   func() // of pushing
 }
 
 // simulate registers and runs IPCs with meters that answer quickly.

@@ -56,7 +56,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	if streams, ok := log.(*uplink.Redis); ok {
 		checks["uplink log"] = streams.Ready
 	}
-	health := httpapi.Health(checks, metrics, logger)
+	health := httpapi.Health(checks, metrics, logger, launch.Alarms(log))
 	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, health, logger) })
 	stack.Close("presence", func() error {
 		ctx, stop := context.WithTimeout(context.Background(), time.Second)

@@ -20,6 +20,7 @@ type Uplink struct {
 	UplinkRedisURL  string `name:"uplink-redis-url" placeholder:"URL" help:"Redis for the uplink log; default: the same."`
 	UplinkIn        string `name:"uplink" default:"redis" enum:"redis,store" help:"Which uplink log gateways append to: redis or store (a table in PostgreSQL). Backends read both."`
 	UplinkReplicas  int    `name:"uplink-replicas" default:"0" help:"Replicas of that Redis that must have received an uplink before it is acknowledged (WAIT)."`
+	UplinkLimit     int    `name:"uplink-limit" default:"1000000" help:"Entries that one of the 16 partitions of the uplink log holds at most. When it is full uplinks are not acknowledged until backends have caught up."`
 	AllowWeakUplink bool   `name:"allow-weak-uplink" help:"Start although the Redis of the uplink log can lose what it acknowledged."`
 }
 
@@ -35,18 +36,29 @@ func (u Uplink) Validate() error {
 	case u.UplinkReplicas > 0 && u.UplinkIn != "redis":
 		err = errors.Join(err, errors.New("--uplink-replicas: is for --uplink redis"))
 	}
+	if u.UplinkLimit < 1000 || u.UplinkLimit > 100_000_000 {
+		err = errors.Join(err, errors.New("--uplink-limit: must be 1000 to 100000000"))
+	}
 	return err
 }
 
 // mostReplicas bounds a mistake: nobody waits for more.
 const mostReplicas = 10
 
+// Alarms is what a log says that is wrong with it; nil when it never says anything.
+func Alarms(log command.Log) func() []string {
+	if l, says := log.(interface{ Alarms() []string }); says {
+		return l.Alarms
+	}
+	return nil
+}
+
 // Append opens the uplink log that a gateway appends to. client is that of the live state.
 func (u Uplink) Append(ctx context.Context, stack *Stack, db *store.DB, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (command.Log, error) {
 	if u.UplinkIn == "store" {
-		return u.table(stack, db, logger, registerer), nil
+		return u.table(stack, db, logger, registerer, registerer), nil
 	}
-	log, err := u.streams(ctx, stack, client, logger, registerer)
+	log, err := u.streams(ctx, stack, client, logger, registerer, registerer)
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +78,11 @@ func (u Uplink) Read(ctx context.Context, stack *Stack, db *store.DB, client red
 	if u.UplinkIn == "store" {
 		ofStreams, ofTable = nil, registerer
 	}
-	streams, err := u.streams(ctx, stack, client, logger, ofStreams)
+	streams, err := u.streams(ctx, stack, client, logger, ofStreams, registerer)
 	if err != nil {
 		return nil, err
 	}
-	table := u.table(stack, db, logger, ofTable)
+	table := u.table(stack, db, logger, ofTable, registerer)
 	first, second := command.Log(streams), command.Log(table)
 	if u.UplinkIn == "store" {
 		first, second = second, first
@@ -80,13 +92,13 @@ func (u Uplink) Read(ctx context.Context, stack *Stack, db *store.DB, client red
 	return both, nil
 }
 
-func (u Uplink) table(stack *Stack, db *store.DB, logger *slog.Logger, registerer prometheus.Registerer) *store.UplinkLog {
-	log := db.UplinkLog(store.UplinkLogOptions{Logger: logger, Registerer: registerer})
+func (u Uplink) table(stack *Stack, db *store.DB, logger *slog.Logger, registerer, backlogs prometheus.Registerer) *store.UplinkLog {
+	log := db.UplinkLog(store.UplinkLogOptions{Bound: u.UplinkLimit, Logger: logger, Registerer: registerer, Backlogs: backlogs})
 	stack.Go("uplink log in the store", log.Run)
 	return log
 }
 
-func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (*uplink.Redis, error) {
+func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.UniversalClient, logger *slog.Logger, registerer, backlogs prometheus.Registerer) (*uplink.Redis, error) {
 	if u.UplinkRedisURL != "" {
 		var err error
 		if client, err = Redis(ctx, u.UplinkRedisURL); err != nil {
@@ -95,7 +107,7 @@ func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.Universa
 		stack.Close("redis of the uplink log", client.Close)
 	}
 	log := uplink.NewRedis(client, uplink.Options{
-		Replicas: u.UplinkReplicas, AllowWeak: u.AllowWeakUplink, Logger: logger, Registerer: registerer,
+		Limit: u.UplinkLimit, Replicas: u.UplinkReplicas, AllowWeak: u.AllowWeakUplink, Logger: logger, Registerer: registerer, Backlogs: backlogs,
 	})
 	stack.Go("uplink log in redis", log.Run)
 	return log, nil

@@ -1,0 +1,78 @@
+package command
+
+import (
+	"context"
+	"time"
+)
+
+// The rhythm of what is done beside a large transaction.
+const (
+	besideEvery = 3 * time.Millisecond   // at most so often when something arrived
+	besideLeast = 100 * time.Millisecond // and at least so often
+)
+
+// changeBeside is change for a large batch of uplinks: while the record is at work, the worker does what somebody waits for.
+// decide must look at nothing but its transaction, since it runs in another goroutine. What goes wrong meanwhile is told by
+// the next hurry: the batch comes to its end first.
+func (w *Worker) changeBeside(ctx context.Context, partitions map[int]struct{}, need Need, decide func(*Tx) error) (Committed, error) {
+	if w.ahead.log == nil { // nothing could overtake the batch
+		return w.change(ctx, partitions, need, decide)
+	}
+	end := make(chan outcome, 1)
+	fence := w.fenceOf(partitions)
+	go func() {
+		var o outcome
+		defer func() {
+			o.panicked = recover()
+			end <- o
+		}()
+		o.done, o.err = w.opt.Ledger.Change(ctx, fence, need, decide)
+	}()
+	o := w.hurryUntil(ctx, end)
+	if o.panicked != nil {
+		panic(o.panicked)
+	}
+	return o.done, inDoubt(o.err)
+}
+
+// outcome is how a transaction ended.
+type outcome struct {
+	done     Committed
+	err      error
+	panicked any
+}
+
+// hurryUntil does what somebody waits for until the transaction has ended.
+func (w *Worker) hurryUntil(ctx context.Context, end <-chan outcome) outcome {
+	tick := time.NewTicker(besideEvery)
+	defer tick.Stop()
+	arrived, last := false, time.Now()
+	for {
+		select {
+		case o := <-end:
+			return o
+		case <-w.opt.Log.Arrived():
+			arrived, w.arrived = true, true
+			continue
+		case <-w.mail.signal:
+		case <-tick.C:
+			if !arrived && time.Since(last) < besideLeast {
+				continue
+			}
+		}
+		if w.hurried == nil {
+			w.hurried = w.hurryNow(ctx)
+		}
+		arrived, last = false, time.Now()
+	}
+}
+
+// hurry does what somebody waits for, and is done between and beside all that is large: it reads the mail, takes in the
+// answers to real-time work and sends more of it.
+func (w *Worker) hurry(ctx context.Context) (busy bool, err error) {
+	if err := w.hurried; err != nil {
+		w.hurried = nil
+		return false, err
+	}
+	return false, w.hurryNow(ctx)
+}

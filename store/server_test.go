@@ -1,0 +1,58 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"meterline/command"
+	"meterline/testkit"
+)
+
+// TestServerStandsStill: who waits for a server that answers nobody is told within seconds, though the driver would wait for
+// ever; who comes then is told at once, more of them than there are connections; and it is used again when it answers.
+func TestServerStandsStill(t *testing.T) {
+	t.Parallel()
+	server := testkit.PostgresPrivate(t)
+	db := newRecord(t, server.URL)
+	ask := func() (time.Duration, error) {
+		began := time.Now()
+		_, err := db.Now(t.Context())
+		return time.Since(began), err
+	}
+	if _, err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	server.Pause()
+	resume := sync.OnceFunc(server.Resume)
+	defer resume()
+	var all sync.WaitGroup
+	for range 3 * defaultConnections {
+		all.Go(func() {
+			if took, err := ask(); !errors.Is(err, command.ErrUnavailable) || took > silence+signWithin+3*time.Second {
+				t.Errorf("got %v after %v", err, took)
+			}
+		})
+	}
+	all.Wait()
+	if took, err := ask(); !errors.Is(err, command.ErrUnavailable) || took > time.Second {
+		t.Errorf("then got %v after %v", err, took)
+	}
+	resume()
+	testkit.Eventually(t, 20*time.Second, func() bool { _, err := ask(); return err == nil }, "the server is used again")
+}
+
+// TestSlowStatementIsWaitedFor: a server that answers others is not silent.
+func TestSlowStatementIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	db := newRecord(t, testkit.Postgres(t))
+	err := db.single(context.Background(), func(t *tx) error {
+		_, err := t.exec(`SELECT pg_sleep(5)`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,43 @@
+package store
+
+import (
+	"slices"
+	"testing"
+
+	"meterline/command"
+)
+
+// TestTheUplinkLogIsReadAhead: from nowhere it is the end, and how much waits can be seen.
+func TestTheUplinkLogIsReadAhead(t *testing.T) {
+	eachDialect(t, func(t *testing.T, db *DB) {
+		ctx := t.Context()
+		l := db.UplinkLog(UplinkLogOptions{Bound: 10})
+		check(t, l.Append(ctx, []command.Uplink{entry(3, "d", "a"), entry(4, "d", "other"), entry(3, "d", "b")}))
+		at, err := l.ReadAhead(ctx, starts(3), 10)
+		check(t, err)
+		if len(at[0].Entries) != 0 {
+			t.Fatalf("at the end there is %v", payloads(at[0]))
+		}
+		check(t, l.Append(ctx, []command.Uplink{entry(3, "d", "c")}))
+		next, err := l.ReadAhead(ctx, []command.LogPosition{at[0].LogPosition}, 10)
+		check(t, err)
+		if !slices.Equal(payloads(next[0]), []string{"c"}) {
+			t.Fatalf("after the end came %v", payloads(next[0]))
+		}
+
+		if _, err := l.Read(ctx, starts(3, 4), 10); err != nil {
+			t.Fatal(err)
+		}
+		check(t, l.look(ctx))
+		if l.Alarms() != nil {
+			t.Errorf("got %v", l.Alarms())
+		}
+		for range 5 {
+			check(t, l.Append(ctx, []command.Uplink{entry(3, "d", "x")}))
+		}
+		check(t, l.look(ctx))
+		if len(l.Alarms()) != 1 {
+			t.Error("8 of 10 are no alarm")
+		}
+	})
+}

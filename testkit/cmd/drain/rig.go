@@ -1,0 +1,265 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"meterline/testkit"
+)
+
+const (
+	readyWithin = 60 * time.Second
+	ticks       = 100 // USER_HZ, in which /proc counts on every Linux
+)
+
+// rig is the servers and the programs. What is started last ends first.
+type rig struct {
+	bin, home string
+	env       []string
+	postgres  *testkit.PostgresServer
+	db        *sql.DB
+	redis     *redis.Client
+	token     string
+	mqtt      string // host:port
+	http      string // host:port
+	gateway   *exec.Cmd
+	backend   *exec.Cmd
+	closers   []func() error
+}
+
+func newRig(ctx context.Context, bin string) (r *rig, err error) {
+	r = &rig{bin: bin}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	if r.home, err = os.MkdirTemp("", "meterline-drain-"); err != nil {
+		return r, err
+	}
+	r.closers = append(r.closers, func() error { return os.RemoveAll(r.home) })
+	if err := r.servers(); err != nil {
+		return r, err
+	}
+	if bin == "" {
+		r.bin = r.home
+		out, err := exec.CommandContext(ctx, "go", "build", "-o", r.bin, "meterline/cmd/backend", "meterline/cmd/gateway").CombinedOutput()
+		if err != nil {
+			return r, fmt.Errorf("build the programs: %w: %s", err, out)
+		}
+	}
+	if _, err := r.once(ctx, "migrate"); err != nil {
+		return r, err
+	}
+	if r.token, err = r.once(ctx, "token", "create", "--tenant", "acme", "--scopes", "admin"); err != nil {
+		return r, err
+	}
+	for _, addr := range []*string{&r.mqtt, &r.http} {
+		if *addr, err = freeAddr(); err != nil {
+			return r, err
+		}
+	}
+	if r.gateway, err = r.start("gateway", "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0"); err != nil {
+		return r, err
+	}
+	return r, r.startBackend(ctx)
+}
+
+func (r *rig) servers() error {
+	postgres, err := testkit.StartPostgres()
+	if err != nil {
+		return err
+	}
+	r.postgres = postgres
+	r.closers = append(r.closers, postgres.Close)
+	server, err := testkit.StartRedis()
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, server.Close)
+	if r.db, err = sql.Open("postgres", postgres.URL); err != nil {
+		return err
+	}
+	r.redis = redis.NewClient(&redis.Options{Addr: server.Addr})
+	r.closers = append(r.closers, r.db.Close, r.redis.Close)
+	r.env = append(os.Environ(), "METERLINE_DATABASE_URL="+postgres.URL, "METERLINE_REDIS_URL=redis://"+server.Addr+"/0")
+	return nil
+}
+
+// close takes everything down, in reverse order.
+func (r *rig) close() error {
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// once runs a subcommand of backend to its end and gives the first line of its standard output.
+func (r *rig) once(ctx context.Context, args ...string) (string, error) {
+	c := exec.CommandContext(ctx, filepath.Join(r.bin, "backend"), args...)
+	var stderr bytes.Buffer
+	c.Env, c.Stderr = r.env, &stderr
+	out, err := c.Output()
+	if err != nil {
+		return "", fmt.Errorf("backend %v: %w: %s", args, err, stderr.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func (r *rig) start(program string, args ...string) (*exec.Cmd, error) {
+	log, err := os.OpenFile(filepath.Join(r.home, program+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // the program holds a descriptor of its own
+	c := exec.Command(filepath.Join(r.bin, program), args...)
+	c.Env, c.Stdout, c.Stderr = r.env, log, log
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	r.closers = append(r.closers, func() error { return end(c) })
+	return c, nil
+}
+
+// end asks a program to end and waits until it has. What has ended already stays so.
+func end(c *exec.Cmd) error {
+	if c.ProcessState != nil {
+		return nil
+	}
+	_ = c.Process.Signal(syscall.SIGTERM)
+	var status *exec.ExitError
+	if err := c.Wait(); !errors.As(err, &status) {
+		return err
+	}
+	return nil
+}
+
+func (r *rig) startBackend(ctx context.Context) (err error) {
+	if r.backend, err = r.start("backend", "serve", "--http", r.http, "--request-rate", "0"); err != nil {
+		return err
+	}
+	return until(ctx, "the backend to be ready", func() bool {
+		a, err := http.Get("http://" + r.http + "/readyz")
+		return err == nil && a.Body.Close() == nil && a.StatusCode == http.StatusOK
+	})
+}
+
+// until polls.
+func until(ctx context.Context, what string, done func() bool) error {
+	ctx, stop := context.WithTimeout(ctx, readyWithin)
+	defer stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+		}
+	}
+	return nil
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// metric sums up a metric of the backend over its labels.
+func (r *rig) metric(name string) (sum float64, err error) {
+	a, err := http.Get((&url.URL{Scheme: "http", Host: r.http, Path: "/metrics"}).String())
+	if err != nil {
+		return 0, err
+	}
+	defer a.Body.Close()
+	for lines := bufio.NewScanner(a.Body); lines.Scan(); {
+		key, value, _ := strings.Cut(lines.Text(), " ")
+		if found, _, _ := strings.Cut(key, "{"); found == name {
+			v, _ := strconv.ParseFloat(value, 64)
+			sum += v
+		}
+	}
+	return sum, nil
+}
+
+// cost is processor time, and how much of it has gone by.
+type cost struct {
+	backend, postgres time.Duration
+}
+
+func (c cost) since(before cost) cost {
+	return cost{c.backend - before.backend, c.postgres - before.postgres}
+}
+
+// cpu is what the backend and all processes of PostgreSQL have used.
+func (r *rig) cpu(ctx context.Context) (c cost, err error) {
+	c.backend, _, err = used(r.backend.Process.Pid, false)
+	if err != nil {
+		return c, err
+	}
+	var pid int
+	if err := r.db.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
+		return c, err
+	}
+	_, master, err := used(pid, false)
+	if err != nil {
+		return c, err
+	}
+	if c.postgres, _, err = used(master, true); err != nil {
+		return c, err
+	}
+	all, err := os.ReadDir("/proc")
+	for _, p := range all {
+		if pid, err := strconv.Atoi(p.Name()); err == nil {
+			if spent, parent, err := used(pid, false); err == nil && parent == master {
+				c.postgres += spent
+			}
+		}
+	}
+	return c, err
+}
+
+// used reads /proc/PID/stat (proc(5)): processor time, with that of children that have ended when asked for, and the parent.
+func used(pid int, children bool) (d time.Duration, parent int, err error) {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, 0, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
+	if len(fields) < 15 {
+		return 0, 0, fmt.Errorf("stat of %d: %q", pid, stat)
+	}
+	parent, err = strconv.Atoi(fields[1])
+	last := 13
+	if children {
+		last = 15
+	}
+	for _, f := range fields[11:last] {
+		n, _ := strconv.Atoi(f)
+		d += time.Duration(n) * time.Second / ticks
+	}
+	return d, parent, err
+}
