@@ -15,8 +15,8 @@ import (
 // RedisServer is a Redis that was started here, as durable as the uplink log needs it: every write is synced before it
 // is answered, and nothing is evicted.
 type RedisServer struct {
+	Process
 	Addr string // host:port
-	proc *process
 }
 
 // redisDatabases is how many tests can have a database of one server at the same time. Redis looks for expired keys in
@@ -52,9 +52,10 @@ func (s *RedisServer) Close() error { return s.proc.close() }
 
 func newRedis(bin string, h *home, port int) *RedisServer {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	return &RedisServer{Addr: addr, proc: &process{
+	return &RedisServer{Addr: addr, Process: Process{&process{
 		name: "redis",
-		argv: []string{bin, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", h.path,
+		// A file that may not grow is to be an error of the write, as a full disk is, and not a signal (setrlimit(2)).
+		argv: []string{"/bin/sh", "-c", `trap "" XFSZ; exec "$@"`, "redis", bin, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", h.path,
 			"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
 			"--databases", strconv.Itoa(redisDatabases), "--daemonize", "no"},
 		home:     h,
@@ -74,7 +75,7 @@ func newRedis(bin string, h *home, port int) *RedisServer {
 				return err
 			})
 		},
-	}}
+	}}}
 }
 
 // withRedis opens a client of database 0 for f. Nothing of it is left afterwards.
