@@ -4,20 +4,27 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"meterline/fault"
 )
 
-// Clock follows the record's clock, which decides deadlines and leases, without asking it each time: it keeps how far
-// this process's clock is off.
+// Clock follows the record's clock, which decides deadlines and leases, without asking it each time: it keeps what that
+// said last, and counts on from there. That the clock of this machine is off, or is set, does not matter to it.
 type Clock struct {
 	ledger interface {
 		Now(context.Context) (time.Time, error)
 	}
-	off      atomic.Int64 // nanoseconds to add to this process's clock
-	measured atomic.Bool
+	last atomic.Pointer[sample] // nil until it was measured
+}
+
+// sample is a moment by both clocks.
+type sample struct {
+	here   time.Time // with a reading of the monotonic clock, which nobody sets
+	record time.Time
 }
 
 const (
-	clockEvery = 5 * time.Second        // how often the offset is measured again
+	clockEvery = 5 * time.Second        // how often it is measured again
 	slowTrip   = 100 * time.Millisecond // an answer that took longer says too little
 )
 
@@ -29,7 +36,12 @@ func NewClock(ledger interface {
 }
 
 // Now is the record's clock, as far as known.
-func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.off.Load())).UTC() }
+func (c *Clock) Now() time.Time {
+	if s := c.last.Load(); s != nil {
+		return s.record.Add(time.Since(s.here)).UTC()
+	}
+	return fault.Now().UTC()
+}
 
 // Measure asks the record's clock once. The answer is taken to be from the middle of the round trip.
 func (c *Clock) Measure(ctx context.Context) error {
@@ -39,15 +51,14 @@ func (c *Clock) Measure(ctx context.Context) error {
 		return err
 	}
 	trip := time.Since(before)
-	if trip > slowTrip && c.measured.Load() {
+	if trip > slowTrip && c.last.Load() != nil {
 		return nil // too coarse to be better than what is known
 	}
-	c.measured.Store(true)
-	c.off.Store(int64(now.Sub(before.Add(trip / 2))))
+	c.last.Store(&sample{here: before.Add(trip / 2), record: now})
 	return nil
 }
 
-// Run measures from time to time until ctx is done. While the record is away the last offset stands.
+// Run measures from time to time until ctx is done. While the record is away the last sample stands.
 func (c *Clock) Run(ctx context.Context) error {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"meterline/fault"
 )
 
 // The bounds of one batch: what is taken over in one transaction.
@@ -44,6 +46,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	if len(b.positions) == 0 {
 		return busy, nil
 	}
+	fault.Point(fault.CollectRead)
 	if err := w.takeIn(ctx, &b); err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err
@@ -183,6 +186,7 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 		for _, f := range facts {
 			j.take(f)
 		}
+		fault.Point(fault.CollectJudged)
 		tx.Positions = positions
 		letters = map[string]int{}
 		for _, l := range tx.DeadLetters {
@@ -202,6 +206,7 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	if err != nil {
 		return fmt.Errorf("take uplinks over: %w", err)
 	}
+	fault.Point(fault.CollectCommitted)
 	for _, p := range positions {
 		w.cursors[p.Partition] = p
 	}
@@ -211,6 +216,7 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	for cause, n := range letters {
 		w.opt.Metrics.Letters.WithLabelValues(cause).Add(float64(n))
 	}
+	fault.Point(fault.CollectTrimming)
 	w.opt.Log.Stored(ctx, positions)
 	w.projector.take(done)
 	return nil

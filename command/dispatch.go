@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"meterline/fault"
 	"meterline/meterread"
 )
 
@@ -54,7 +55,11 @@ func (w *Worker) dispatch(ctx context.Context) (busy bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w.send(ctx, claimed)
+	if len(claimed) > 0 {
+		fault.Point(fault.DispatchClaimed)
+		w.send(ctx, claimed)
+		fault.Point(fault.DispatchSent)
+	}
 	return len(w.ready) > 0, nil
 }
 

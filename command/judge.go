@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 )
@@ -33,6 +34,7 @@ func (j *judge) take(f fact) {
 			j.bury(f.buried(CausePanic, fmt.Sprint(r)))
 		}
 	}()
+	fault.Point(fault.JudgeFact)
 	switch {
 	case f.result != nil:
 		j.result(f)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
 
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -101,6 +102,7 @@ func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time
 	if err != nil {
 		return View{}, false, err
 	}
+	fault.Point(fault.IssueCommitted)
 	if made.Replayed {
 		v, err := s.Get(ctx, by, made.Command.ID)
 		return v, true, err

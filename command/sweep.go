@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"meterline/fault"
 )
 
 // retryAfter is when an operation whose lease is over is sent again, give or take a fifth.
@@ -57,6 +59,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	if len(need.Operations) == 0 {
 		return nil
 	}
+	fault.Point(fault.SweepLeases)
 	keys := map[Key]struct{}{}
 	for _, k := range need.Operations {
 		keys[k] = struct{}{}
@@ -85,6 +88,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sweep leases: %w", err)
 	}
+	fault.Point(fault.SweepLeasesDone)
 	w.opt.Metrics.Died.Add(float64(died))
 	w.settle(done.Changes)
 	for _, k := range need.Operations { // those that are gone from the record, too
@@ -187,6 +191,9 @@ func (w *Worker) endDue(ctx context.Context, c Command) (n int, more bool, err e
 	done, after, more, err := w.opt.Ledger.End(ctx, w.fenceOf(parts), c.ID, as, reason, w.due.after, dueChunk)
 	if err != nil {
 		return 0, false, inDoubt(fmt.Errorf("end what is due: %w", err))
+	}
+	if len(done.Changes) > 0 {
+		fault.Point(fault.SweepDeadline)
 	}
 	w.due.after = after
 	w.settle(done.Changes)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -82,7 +83,7 @@ type knownToken struct {
 }
 
 func newTokenCache(look func(context.Context, string) (fleet.Token, error)) *tokenCache {
-	return &tokenCache{look: look, now: time.Now, known: map[[32]byte]knownToken{}}
+	return &tokenCache{look: look, now: fault.Now, known: map[[32]byte]knownToken{}}
 }
 
 // find is fleet.Service.Authenticate, remembered.

@@ -76,7 +76,8 @@ func (p *App) Use(path string) {
 	p.proc.argv[0] = path
 }
 
-// Scratch makes a directory that is removed when this process ends, however that is, or by remove.
+// Scratch makes a directory that is removed by remove, or when this process ends, however that is. Keep remove for as long
+// as the directory is to be there.
 func Scratch(name string) (path string, remove func() error, err error) {
 	h, err := newHome(name, nil)
 	if err != nil {

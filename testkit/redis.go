@@ -123,3 +123,8 @@ func claimDatabase(ctx context.Context, addr string) (db int, release func() err
 }
 
 func claimKey(db int) string { return "testkit:database:" + strconv.Itoa(db) }
+
+// FlushAll removes every key of every database.
+func (s *RedisServer) FlushAll(ctx context.Context) error {
+	return withRedis(s.Addr, func(c *redis.Client) error { return c.FlushAll(ctx).Err() })
+}

@@ -24,7 +24,8 @@ type Both struct {
 	away  [2]time.Time                // until when a log that could not be read is left alone
 	next  [2]time.Time                // when a log that does not signal is looked at again
 	quiet [2]map[int]command.LogBatch // what was read last, to its end
-	off   time.Duration               // of the first log's clock to this process's
+	here  time.Time                   // when the first log's clock was read, by this process's monotonic clock
+	there time.Time                   // and what it said
 	ahead time.Duration               // of the first log's clock
 }
 
@@ -44,7 +45,8 @@ const Quiet = 250 * time.Millisecond
 
 // NewBoth makes one log of two. Run must be running for Arrived to signal.
 func NewBoth(first, second command.Log, quiet time.Duration) *Both {
-	return &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1), quietFor: quiet}
+	now := time.Now() // until it is known better, the clocks agree
+	return &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1), quietFor: quiet, here: now, there: now}
 }
 
 // Arrived signals that there may be something to read in either.
@@ -153,7 +155,7 @@ func (b *Both) covers(i int, from []command.LogPosition) bool {
 func (b *Both) compare(read [2]map[int]command.LogBatch) {
 	for n, first := range read[0] {
 		if !first.Now.IsZero() {
-			b.off = time.Until(first.Now)
+			b.here, b.there = time.Now(), first.Now
 		}
 		if second, ok := read[1][n]; ok && !first.Now.IsZero() && !second.Now.IsZero() {
 			b.ahead = first.Now.Sub(second.Now)
@@ -180,7 +182,7 @@ func (b *Both) join(from command.LogPosition, first, second command.LogBatch, co
 	if second.Generation == "" {
 		second.LogPosition = part(from, 1)
 	}
-	both := command.LogBatch{Now: time.Now().Add(b.off).UTC()}
+	both := command.LogBatch{Now: b.there.Add(time.Since(b.here)).UTC()}
 	switch {
 	case !first.Now.IsZero():
 		both.Now = first.Now

@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -50,7 +51,7 @@ type presence struct {
 func newPresence(o Options, g *guard, r *registry, u *uplinks, d *delivery, m *metrics) *presence {
 	return &presence{
 		log: o.Logger, metrics: m, guard: g, gateway: o.Gateway, sessions: o.Sessions,
-		registry: r, uplinks: u, delivery: d, now: time.Now,
+		registry: r, uplinks: u, delivery: d, now: fault.Now,
 		closing: map[fleet.DeviceID]command.Session{},
 	}
 }
