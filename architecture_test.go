@@ -57,7 +57,7 @@ var allowed = map[string][]string{
 	"testkit/proxy":         {},
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster"},
-	"testkit/cmd/cluster":   {"testkit/cluster"},
+	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},

@@ -125,7 +125,7 @@ func (c *Cluster) run(n *Node, program string, args []string) {
 
 // WaitReady waits until the node says that it is ready: that it reaches what it needs.
 func (n *Node) WaitReady(ctx context.Context) error {
-	return until(ctx, n.Name+" is ready", func() error { return n.ask(ctx, "/readyz", nil) })
+	return until(ctx, n.Name+" is ready", func() error { return n.Ready(ctx) })
 }
 
 const askWithin = 5 * time.Second
@@ -236,4 +236,43 @@ func until(ctx context.Context, what string, cond func() error) error {
 			return fmt.Errorf("wait until %s: %w: %w", what, ctx.Err(), err)
 		}
 	}
+}
+
+// Ready asks once whether the node reaches what it needs.
+func (n *Node) Ready(ctx context.Context) error { return n.ask(ctx, "/readyz", nil) }
+
+// errDirect is the error of breaking connections that have no proxy.
+var errDirect = errors.New("the cluster was started without proxies")
+
+// Cut resets the node's connections to PostgreSQL and Redis; it may connect again at once.
+func (n *Node) Cut() error {
+	if n.Postgres == nil {
+		return errDirect
+	}
+	n.Postgres.Reset()
+	n.Redis.Reset()
+	return nil
+}
+
+// Hold lets nothing through between the node and the servers, either way, until Heal.
+func (n *Node) Hold() error {
+	if n.Postgres == nil {
+		return errDirect
+	}
+	for _, p := range []*proxy.Proxy{n.Postgres, n.Redis} {
+		p.Set(proxy.Up, proxy.Link{Flow: proxy.Stall})
+		p.Set(proxy.Down, proxy.Link{Flow: proxy.Stall})
+	}
+	return nil
+}
+
+// Heal makes all the node's ways whole again.
+func (n *Node) Heal() error {
+	var errs []error
+	for _, p := range []*proxy.Proxy{n.Front, n.Back, n.Postgres, n.Redis} {
+		if p != nil {
+			errs = append(errs, p.Heal())
+		}
+	}
+	return errors.Join(errs...)
 }
