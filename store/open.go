@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/jmoiron/sqlx"
-	_ "github.com/lib/pq"  // the driver named postgres
+	"github.com/lib/pq"
 	_ "modernc.org/sqlite" // the driver named sqlite
 
 	"meterline/command"
@@ -113,10 +113,12 @@ func connectPostgres(ctx context.Context, opt Options) (*DB, error) {
 		}
 	}
 	u.RawQuery = q.Encode()
-	pool, err := sqlx.Open("postgres", u.String())
+	connector, err := pq.NewConnector(u.String())
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL at %s: %s", u.Host, oneLine(err))
 	}
+	connector.Dialer(newDialer())
+	pool := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	n := opt.Connections
 	if n <= 0 {
 		n = defaultConnections
