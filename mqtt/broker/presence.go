@@ -40,6 +40,8 @@ type presence struct {
 	delivery *delivery
 	now      func() time.Time
 
+	apart apart // the heartbeat's goroutine only
+
 	lastEpoch atomic.Int64 // largest epoch given without Sessions
 	downUntil atomic.Int64 // Unix nanoseconds: Sessions failed shortly before
 
