@@ -34,7 +34,9 @@ func (j *judge) take(f fact) {
 			j.bury(f.buried(CausePanic, fmt.Sprint(r)))
 		}
 	}()
-	fault.Point(fault.JudgeFact)
+	if fault.Built {
+		fault.Point(fault.JudgeFact + fault.Name(f.Endpoint))
+	}
 	switch {
 	case f.result != nil:
 		j.result(f)

@@ -35,8 +35,9 @@ const (
 	CollectCommitted Name = "collect-committed"
 	// CollectTrimming: the log is about to be told how far it is stored.
 	CollectTrimming Name = "collect-trimming"
-	// JudgeFact: one message of a device is being judged. A panic here stands for a message that the code cannot bear.
-	JudgeFact Name = "judge-fact"
+	// JudgeFact, with the id of an endpoint behind it: one message of that endpoint is being judged. A panic here stands for a
+	// message that the code cannot bear.
+	JudgeFact Name = "judge-fact:"
 
 	// ProjectTaken: what was committed is about to be carried into the live state.
 	ProjectTaken Name = "project-taken"

@@ -22,6 +22,9 @@ type Build struct {
 	Ref string
 }
 
+// Build says how the programs of the cluster were built.
+func (c *Cluster) Build() Build { return c.opt.Build }
+
 var (
 	buildsMu sync.Mutex
 	builds   = map[Build]built{}

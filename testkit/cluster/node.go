@@ -33,8 +33,12 @@ type Node struct {
 	Postgres *proxy.Proxy // to PostgreSQL
 	Redis    *proxy.Proxy // to Redis
 
-	api  bool
-	plan string // the file that METERLINE_FAULTS names
+	// Programs is the directory of the program that it runs; Upgrade changes it.
+	Programs string
+
+	api     bool
+	program string // gateway or backend
+	plan    string // the file that METERLINE_FAULTS names
 }
 
 // newNode makes the ways of a node to the servers and its place to answer for health.
@@ -113,6 +117,7 @@ func (c *Cluster) run(n *Node, program string, args []string) {
 	if n.Postgres != nil {
 		database, redis = through(database, n.Postgres.Addr()), n.Redis.Addr()
 	}
+	n.program, n.Programs = program, c.Programs
 	n.App = testkit.NewApp(testkit.AppOptions{
 		Name: n.Name, Dir: c.Dir,
 		Argv: append([]string{filepath.Join(c.Programs, program)}, args...),
@@ -276,3 +281,19 @@ func (n *Node) Heal() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Upgrade ends the node in order and starts it with the program in another directory.
+func (n *Node) Upgrade(ctx context.Context, programs string) error {
+	if err := n.Stop(); err != nil {
+		return err
+	}
+	n.Use(filepath.Join(programs, n.program))
+	n.Programs = programs
+	if err := n.Start(); err != nil {
+		return err
+	}
+	return n.WaitReady(ctx)
+}
+
+// API says whether the node answers the HTTP API.
+func (n *Node) API() bool { return n.api }
