@@ -182,6 +182,9 @@ func (c *Cluster) nodes(context.Context) error {
 	return c.each((*Node).Start)
 }
 
+// Uplink is which log gateways append to: redis or store.
+func (c *Cluster) Uplink() string { return c.opt.Uplink }
+
 // Nodes are the gateways and the backends.
 func (c *Cluster) Nodes() []*Node { return slices.Concat(c.Gateways, c.Backends) }
 

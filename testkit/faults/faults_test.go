@@ -26,25 +26,28 @@ type rig struct {
 	*testing.T
 	*cluster.Cluster
 	ledger *simulator.Ledger
+	quiet  func()       // ends the load
 	issued atomic.Int64 // commands that were accepted
 }
 
-func start(t *testing.T) *rig {
+func start(t *testing.T, uplink string) *rig {
 	t.Helper()
-	c, err := cluster.Start(t.Context(), cluster.Options{Dir: os.Getenv("METERLINE_TEST_LOGS"), Build: cluster.Build{Faults: true}, GatewayArgs: []string{"--flap-limit", "30"}})
+	c, err := cluster.Start(t.Context(), cluster.Options{Uplink: uplink, Dir: os.Getenv("METERLINE_TEST_LOGS"), Build: cluster.Build{Faults: true}, GatewayArgs: []string{"--flap-limit", "30"}})
 	testkit.Need(t, err)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	r := &rig{T: t, Cluster: c, ledger: simulator.NewLedger()}
+	r := &rig{T: t, Cluster: c}
 	r.load()
 	return r
 }
 
+// load puts a load on, of which the ledger knows what was acknowledged.
 func (r *rig) load() {
 	r.Helper()
+	r.ledger = simulator.NewLedger()
 	api := simulator.NewAPI(r.API()[0], r.Token)
 	sites := simulator.Layout{Prefix: "sim", IPCs: 10, MetersPerIPC: 4, BusesPerIPC: 2, Key: "k"}.Sites()
 	if err := api.Install(r.Context(), sites, "sim"); err != nil {
@@ -64,7 +67,8 @@ func (r *rig) load() {
 	for _, base := range r.API() {
 		running.Go(func() { r.ask(ctx, base) })
 	}
-	r.Cleanup(func() { stop(); running.Wait() })
+	r.quiet = func() { stop(); running.Wait() }
+	r.Cleanup(func() { r.quiet() })
 	select {
 	case <-fleet.Ready():
 	case <-time.After(patience):
@@ -117,9 +121,11 @@ func (r *rig) drained(ctx context.Context) error {
 	return err
 }
 
-// settled checks that what devices were acknowledged is stored, once, and that every partition has an owner.
+// settled ends the load and checks that what devices were acknowledged is stored, once, and that every partition has an
+// owner.
 func (r *rig) settled(t *testing.T) {
 	t.Helper()
+	r.quiet()
 	api := simulator.NewAPI(r.API()[0], r.Token)
 	defer api.Close()
 	v, err := r.ledger.Check(t.Context(), api, patience)
@@ -146,22 +152,32 @@ var twins = regexp.MustCompile(`^(gateway-killed-at-uplink-(read|acknowledged)|b
 // Every way to break the cluster really hits it, and it comes back: nothing that was acknowledged is lost or there twice,
 // nothing hangs, and every partition has an owner. What may be lost comes last.
 func TestEveryFaultHitsAndHeals(t *testing.T) {
-	r := start(t)
+	r := start(t, "redis")
 	tried := map[bool]int{}
 	for _, flushes := range []bool{false, true} {
+		if flushes {
+			r.settled(t)
+			r.load()
+		}
 		for _, f := range faults.Table {
 			if f.Flushes == flushes && !twins.MatchString(f.Name) {
 				tried[flushes]++
 				t.Run(f.Name, func(t *testing.T) { r.inject(t, f.Name, max(f.Short, time.Second)) })
 			}
 		}
-		if !flushes {
-			r.settled(t)
-		}
 	}
 	if tried[true] != 2 || tried[false]+22 < len(faults.Table) {
 		t.Errorf("of %d faults %v were tried", len(faults.Table), tried)
 	}
+}
+
+// With the log in PostgreSQL nothing is lost even when Redis is.
+func TestFaultsWithTheLogInTheStore(t *testing.T) {
+	r := start(t, "store")
+	for _, name := range []string{"redis-flushed", "redis-emptied", "commit-unanswered", "postgres-killed", "gateway-killed-at-uplink-appended"} {
+		t.Run(name, func(t *testing.T) { r.inject(t, name, time.Second) })
+	}
+	r.settled(t)
 }
 
 // What is not there, or hits nothing, is said to be so.

@@ -172,11 +172,14 @@ func (s *scene) fill(ctx context.Context, name string, p testkit.Process, size u
 // commitMessage is how the driver asks for a COMMIT: a simple query of the PostgreSQL protocol.
 var commitMessage = []byte("Q\x00\x00\x00\x0bCOMMIT\x00")
 
-// cutCommit cuts the connection between a COMMIT and its answer.
+// cutCommit cuts the connection between a COMMIT and its answer: that of an owner, or of a gateway that appends.
 func cutCommit(ctx context.Context, s *scene) error {
 	n, err := s.worker(ctx)
 	if err != nil {
 		return err
+	}
+	if s.Uplink() == "store" && s.rand.IntN(2) == 0 {
+		n = one(s, s.Gateways)
 	}
 	if n.Postgres == nil {
 		return fmt.Errorf("%w: there are no proxies", ErrNotHit)
