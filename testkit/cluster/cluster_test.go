@@ -106,7 +106,7 @@ const replacedWithin = 10 * time.Second
 // Several of each: partitions are shared fairly, move to the living and back, and commands reach every device by whichever
 // gateway it is connected to.
 func TestBackendsAndGatewaysComeAndGo(t *testing.T) {
-	s := start(t, cluster.Options{})
+	s := start(t, cluster.Options{Build: cluster.Build{Faults: true}})
 	s.shares(map[string]int{"backend-1": 8, "backend-2": 8})
 	s.simulate(8, 5)
 	s.read()
@@ -138,7 +138,7 @@ func TestBackendsAndGatewaysComeAndGo(t *testing.T) {
 
 // One backend answers HTTP alone, another works alone, and each learns of the other's doing.
 func TestRolesApart(t *testing.T) {
-	s := start(t, cluster.Options{Gateways: 1, Roles: []string{"api", "work"}, Uplink: "store"})
+	s := start(t, cluster.Options{Gateways: 1, Roles: []string{"api", "work"}, Uplink: "store", Build: cluster.Build{Faults: true}})
 	s.shares(map[string]int{"backend-1": 0, "backend-2": 16})
 	if len(s.API()) != 1 {
 		t.Fatalf("the API is at %v", s.API())

@@ -182,7 +182,7 @@ func TestFaultsWithTheLogInTheStore(t *testing.T) {
 
 // What is not there, or hits nothing, is said to be so.
 func TestAFaultThatHitsNothingIsAnError(t *testing.T) {
-	c, err := cluster.Start(t.Context(), cluster.Options{Gateways: 1, Backends: 1, Direct: true})
+	c, err := cluster.Start(t.Context(), cluster.Options{Gateways: 1, Backends: 1, Direct: true, Build: cluster.Build{Faults: true}})
 	testkit.Need(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	for _, name := range []string{"gateway-redis-up", "commit-unanswered", "all-reconnect", "backend-killed-at-hold-releasing"} {
