@@ -80,7 +80,9 @@ func (s *stage) read() time.Duration {
 		}
 		return nil
 	}, "all meters are read")
-	return time.Since(began)
+	took := time.Since(began)
+	s.Logf("all meters are read after %v", took.Round(time.Millisecond))
+	return took
 }
 
 func (s *stage) must(err error) {
@@ -97,7 +99,9 @@ func (s *stage) shares(want map[string]int) time.Duration {
 	defer stop()
 	began := time.Now()
 	s.must(s.WaitShares(ctx, want))
-	return time.Since(began)
+	took := time.Since(began)
+	s.Logf("shared as %v after %v", want, took.Round(time.Millisecond))
+	return took
 }
 
 // replacedWithin is how soon owners that died are replaced.
