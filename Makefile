@@ -71,6 +71,11 @@ fmt: ## gofmt all Go files
 demo: ## everything in one process with simulated meters; Ctrl-C ends it
 	go run ./cmd/backend demo
 
+# How many of each: make cluster FLAGS='--gateways 3 --simulate 100'
+.PHONY: cluster
+cluster: ## PostgreSQL, Redis, two gateways and two backends; takes orders such as "kill gateway 1"; Ctrl-C ends all
+	@go run ./testkit/cmd/cluster $(FLAGS)
+
 .PHONY: openapi
 openapi: ## write docs/openapi.yaml from the code
 	go run ./cmd/backend openapi > docs/openapi.yaml.new

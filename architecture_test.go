@@ -55,6 +55,10 @@ var allowed = map[string][]string{
 	"cmd/launch/launchtest": {},
 	"mqtt/wiretest":         {},
 	"testkit":               {},
+	"testkit/proxy":         {},
+	"testkit/cluster":       {"testkit", "testkit/proxy"},
+	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
+	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
@@ -72,7 +76,7 @@ var everything = append([]string{"cmd/launch"}, parts...)
 var technology = map[string][]string{
 	"github.com/mochi-mqtt/server/v2":         {"mqtt/broker", "testkit/cmd/edge"},                              // there as the broker beside ours
 	"github.com/mochi-mqtt/server/v2/packets": {"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "simulator"}, // the codec, also for our own client
-	"github.com/eclipse/paho.mqtt.golang":     {"mqtt"},
+	"github.com/eclipse/paho.mqtt.golang":     {"mqtt", "testkit/faults"},                                       // there as a device
 	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit", "testkit/cmd/drain"},
 	"github.com/alicebob/miniredis/v2":        {"state"},
 	"github.com/jmoiron/sqlx":                 {"store"},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"meterline/fault"
 )
 
 // Clock follows the record's clock, which decides deadlines and leases, without asking it each time: it keeps what that
@@ -37,7 +39,7 @@ func NewClock(ledger interface {
 func (c *Clock) Now() time.Time {
 	now, last := time.Now(), c.last.Load()
 	if last == nil {
-		return now.UTC()
+		return fault.Now().UTC()
 	}
 	passed := now.Sub(last.here)
 	// A host that slept has missed that on its monotonic clock.

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"meterline/fault"
 )
 
 // The bounds of one batch: what is taken over in one transaction.
@@ -48,6 +50,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	if len(b.positions) == 0 {
 		return busy, nil
 	}
+	fault.Point(fault.CollectRead)
 	if err := w.takeIn(ctx, &b); err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err
@@ -205,6 +208,7 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	if err != nil {
 		return fmt.Errorf("take uplinks over: %w", err)
 	}
+	fault.Point(fault.CollectCommitted)
 	for _, p := range positions {
 		w.cursors[p.Partition] = p
 	}
@@ -213,6 +217,7 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	w.opt.Metrics.collected(facts, done)
 	w.opt.Metrics.buried(letters)
 	if len(positions) > 0 {
+		fault.Point(fault.CollectTrimming)
 		w.opt.Log.Stored(ctx, positions)
 	}
 	w.projector.take(done)
@@ -230,6 +235,7 @@ func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need
 		for i, f := range facts {
 			j.take(i, f)
 		}
+		fault.Point(fault.CollectJudged)
 		tx.Positions = positions
 		left = buried{kept: map[string]int{}, dropped: j.room.dropped, again: j.room.again, replays: len(tx.Replays)}
 		for _, l := range tx.DeadLetters {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"meterline/fault"
 	"meterline/meterread"
 )
 
@@ -84,8 +85,10 @@ func (w *Worker) claimAndSend(ctx context.Context, heads []Head) error {
 	}
 	if len(claimed) > 0 {
 		w.claiming.took(len(claimed), time.Since(began))
+		fault.Point(fault.DispatchClaimed)
+		w.send(ctx, claimed)
+		fault.Point(fault.DispatchSent)
 	}
-	w.send(ctx, claimed)
 	return nil
 }
 

@@ -3,6 +3,8 @@ package command
 import (
 	"context"
 	"time"
+
+	"meterline/fault"
 )
 
 // Expander makes the operations of large commands.
@@ -43,6 +45,7 @@ func (e *Expander) runOnce(ctx context.Context) (bool, error) {
 	if err != nil || !found {
 		return found, err
 	}
+	fault.Point(fault.ExpandCommitted)
 	e.service.tellArrived(ctx, made)
 	return true, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"meterline/fault"
 )
 
 // dueWatch is the sweep of deadlines: which commands are due, and how far they have been swept for the partitions that are
@@ -112,6 +114,9 @@ func (w *Worker) endDue(ctx context.Context) (ended int, err error) {
 	done, after, more, err := w.opt.Ledger.End(ctx, w.fenceOf(parts), ids, as, reason, w.due.after, int(w.due.pace))
 	if err != nil {
 		return 0, inDoubt(fmt.Errorf("end what is due: %w", err))
+	}
+	if len(done.Changes) > 0 {
+		fault.Point(fault.SweepDeadline)
 	}
 	for _, c := range done.Changes {
 		ended += c.Ended

@@ -3,6 +3,8 @@ package command
 import (
 	"context"
 	"slices"
+
+	"meterline/fault"
 )
 
 // hold renews what is owned, takes over what is free and gives back what is more than a fair share.
@@ -14,7 +16,9 @@ func (w *Worker) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	fault.Point(fault.HoldRenewed)
 	if excess > 0 {
+		fault.Point(fault.HoldReleasing)
 		parts := sorted(held)
 		give := parts[len(parts)-excess:]
 		if err := w.opt.Ledger.Release(ctx, w.opt.Owner, give); err != nil {
@@ -101,6 +105,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 		w.forget(taken) // not half of it
 		return err
 	}
+	fault.Point(fault.TakeOverRecovered)
 	now := w.opt.Clock.Now()
 	if w.arrivals.from == 0 {
 		w.arrivals.from = r.Seq

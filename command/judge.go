@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 )
@@ -37,6 +38,9 @@ func (j *judge) take(place int, f fact) {
 			j.panicked[place] = fmt.Sprint(r)
 		}
 	}()
+	if fault.Built {
+		fault.Point(fault.JudgeFact + fault.Name(f.Endpoint))
+	}
 	if f.again != nil && !j.readmit(f) {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"meterline/fault"
 	"meterline/meterread"
 )
 
@@ -215,7 +216,9 @@ func (p *projector) runOnce(ctx context.Context) error {
 	}
 	limit, stop := context.WithTimeout(ctx, carryFor)
 	defer stop()
+	fault.Point(fault.ProjectTaken)
 	err := p.carry(limit, list, drop, readings)
+	fault.Point(fault.ProjectCarried)
 	if len(unread) > 0 { // after carry: what it put in may lack what the owner before had committed
 		err = errors.Join(err, p.live.ForgetReadings(limit, unread))
 	}

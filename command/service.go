@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -106,6 +107,7 @@ func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit fu
 	if err != nil {
 		return View{}, false, err
 	}
+	fault.Point(fault.IssueCommitted)
 	if made.Replayed {
 		v, err := s.Get(ctx, by, made.Command.ID)
 		return v, true, err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"meterline/fault"
 )
 
 // retryAfter is when an operation whose lease is over is sent again, give or take a fifth.
@@ -54,6 +56,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	if len(need.Operations) == 0 {
 		return nil
 	}
+	fault.Point(fault.SweepLeases)
 	keys := map[Key]struct{}{}
 	for _, k := range need.Operations {
 		keys[k] = struct{}{}
@@ -82,6 +85,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sweep leases: %w", err)
 	}
+	fault.Point(fault.SweepLeasesDone)
 	w.opt.Metrics.Died.Add(float64(died))
 	w.settle(done.Changes)
 	for _, k := range need.Operations { // those that are gone from the record, too

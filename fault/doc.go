@@ -45,9 +45,11 @@ const (
 
 // Hit is a line of the file of hits.
 type Hit struct {
-	ID    string    `json:"id,omitempty"`
-	Point Name      `json:"point,omitempty"`
-	Bug   Name      `json:"bug,omitempty"` // written the first time that it was asked for while planted
-	PID   int       `json:"pid"`
-	At    time.Time `json:"at"`
+	ID    string `json:"id,omitempty"`
+	Point Name   `json:"point,omitempty"`
+	Bug   Name   `json:"bug,omitempty"` // written the first time that it was asked for while planted
+	// ClockOffset is that of the plan, written the first time that somebody goes by it.
+	ClockOffset int64     `json:"clock_offset_ms,omitempty"`
+	PID         int       `json:"pid"`
+	At          time.Time `json:"at"`
 }

@@ -2,7 +2,60 @@ package fault
 
 // The points, in the order of a command's life. A point lies between two steps that another process must not be able to
 // tell apart from one.
-const ()
+const (
+	// IssueCommitted: a command is committed, and neither the live state nor its owners nor who asked know of it.
+	IssueCommitted Name = "issue-committed"
+	// ExpandCommitted: a chunk of a large command is committed, and its owners were not told.
+	ExpandCommitted Name = "expand-committed"
+
+	// HoldRenewed: leases of partitions are renewed and free ones taken, and the worker does not know yet.
+	HoldRenewed Name = "hold-renewed"
+	// HoldReleasing: a worker is about to give back what is more than its share.
+	HoldReleasing Name = "hold-releasing"
+	// TakeOverRecovered: a new owner has read what it must know, and knows nothing yet.
+	TakeOverRecovered Name = "take-over-recovered"
+
+	// DispatchClaimed: operations are claimed in the record, and nothing was published.
+	DispatchClaimed Name = "dispatch-claimed"
+	// DispatchSent: messages were handed to the publisher, and no gateway has acknowledged them.
+	DispatchSent Name = "dispatch-sent"
+
+	// UplinkRead: a gateway has read an uplink of a device, which is not in the log.
+	UplinkRead Name = "uplink-read"
+	// UplinkAppended: a batch of uplinks is in the log, and no PUBACK was written.
+	UplinkAppended Name = "uplink-appended"
+	// UplinkAcknowledged: the PUBACKs were written.
+	UplinkAcknowledged Name = "uplink-acknowledged"
+
+	// CollectRead: a batch of the log was read, and no transaction begun.
+	CollectRead Name = "collect-read"
+	// CollectJudged: what a batch does was decided inside its transaction, and nothing of it is written.
+	CollectJudged Name = "collect-judged"
+	// CollectCommitted: a batch is committed, and neither the worker's memory nor the log nor the live state know.
+	CollectCommitted Name = "collect-committed"
+	// CollectTrimming: the log is about to be told how far it is stored.
+	CollectTrimming Name = "collect-trimming"
+	// JudgeFact, with the id of an endpoint behind it: one message of that endpoint is being judged. A panic here stands for a
+	// message that the code cannot bear.
+	JudgeFact Name = "judge-fact:"
+
+	// ProjectTaken: what was committed is about to be carried into the live state.
+	ProjectTaken Name = "project-taken"
+	// ProjectCarried: it is in the live state, and nobody who waits was told.
+	ProjectCarried Name = "project-carried"
+
+	// SweepLeases: leases are over, and nothing was written.
+	SweepLeases Name = "sweep-leases"
+	// SweepLeasesDone: operations of leases that are over are written, and the worker's memory does not know.
+	SweepLeasesDone Name = "sweep-leases-done"
+	// SweepDeadline: a chunk of what is due has ended, and the worker's memory does not know.
+	SweepDeadline Name = "sweep-deadline"
+
+	// StoreCommitting: a transaction that writes is about to be committed.
+	StoreCommitting Name = "store-committing"
+	// StoreCommitted: it was, and who runs it does not know.
+	StoreCommitted Name = "store-committed"
+)
 
 // The bugs. Each is a line that the product does not have.
 const ()

@@ -21,6 +21,7 @@ const lookEvery = 20 * time.Millisecond
 var (
 	plan  atomic.Pointer[Plan] // nil: nothing is planned, which is all that a point costs then
 	begin sync.Once
+	clock atomic.Int64 // the last offset that somebody went by
 
 	mu     sync.Mutex
 	passed = map[string]int{} // by ID: how often its point was passed
@@ -129,10 +130,14 @@ func Bug(name Name) bool {
 
 // Now is the time by a clock that may be wrong.
 func Now() time.Time {
-	if p := current(); p != nil {
-		return time.Now().Add(time.Duration(p.ClockOffset) * time.Millisecond)
+	p := current()
+	if p == nil {
+		return time.Now()
 	}
-	return time.Now()
+	if clock.Swap(p.ClockOffset) != p.ClockOffset && p.ClockOffset != 0 {
+		note(Hit{ClockOffset: p.ClockOffset})
+	}
+	return time.Now().Add(time.Duration(p.ClockOffset) * time.Millisecond)
 }
 
 // note appends a hit in one write, so that lines of several processes do not mix.

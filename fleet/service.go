@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"meterline/fault"
 )
 
 // Service is the fleet as people and programs ask for it: it checks what they say, makes secrets and keeps them to
@@ -34,7 +36,7 @@ type Options struct {
 func NewService(o Options) *Service {
 	s := &Service{registry: o.Registry, tokens: o.Tokens, pepper: o.Pepper, now: o.Now, touched: o.Touched}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = fault.Now
 	}
 	if s.touched == nil {
 		s.touched = func(context.Context, []string) {}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -43,7 +44,7 @@ func (k knownToken) fresh(now time.Time) bool   { return now.Sub(k.at) < tokenFr
 func (k knownToken) trusted(now time.Time) bool { return k.err == nil && now.Sub(k.at) < tokenTrusted }
 
 func newTokenCache(look func(context.Context, string) (fleet.Token, error)) *tokenCache {
-	return &tokenCache{look: look, now: time.Now, known: map[[32]byte]knownToken{}}
+	return &tokenCache{look: look, now: fault.Now, known: map[[32]byte]knownToken{}}
 }
 
 // find is fleet.Service.Authenticate, remembered.

@@ -190,7 +190,7 @@ func (s *server) DialTimeout(network, address string, within time.Duration) (net
 
 // DialContext implements the driver's DialerContext.
 func (s *server) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+	c, err := newDialer().DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

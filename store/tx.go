@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"meterline/fault"
 )
 
 // runner is what *sqlx.DB and *sqlx.Tx have in common.
@@ -256,7 +258,14 @@ func (db *DB) inTransaction(ctx context.Context, book *statements, opt *sql.TxOp
 		return err
 	}
 	done = true
-	return begun.Commit()
+	if opt == nil || !opt.ReadOnly {
+		fault.Point(fault.StoreCommitting)
+	}
+	err = begun.Commit()
+	if opt == nil || !opt.ReadOnly {
+		fault.Point(fault.StoreCommitted)
+	}
+	return err
 }
 
 // single runs f, which reads with one statement at a time, without a transaction.

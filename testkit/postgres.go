@@ -23,8 +23,8 @@ import (
 // PostgresServer is a PostgreSQL that was started here: settings of a fresh cluster, fsync included, and a password
 // that only its URL knows.
 type PostgresServer struct {
-	URL  string // of the database postgres, as superuser
-	proc *process
+	Process
+	URL string // of the database postgres, as superuser
 }
 
 // StartPostgres makes a cluster in a temporary directory and starts it. It takes about two seconds.
@@ -62,23 +62,10 @@ func StartPostgres() (*PostgresServer, error) {
 // Close ends the server and removes its files.
 func (s *PostgresServer) Close() error { return s.proc.close() }
 
-// Stop ends the server in order; its files stay. Start starts it again with them, and returns when it answers.
-func (s *PostgresServer) Stop() error { return s.proc.stop() }
-
-// Start ends Stop.
-func (s *PostgresServer) Start() error { return s.proc.restart() }
-
-// Pause lets all processes of the server stand still: connections stay open, new ones are taken by the kernel, and nothing
-// is answered.
-func (s *PostgresServer) Pause() error { return s.proc.freeze() }
-
-// Resume ends Pause.
-func (s *PostgresServer) Resume() error { return s.proc.thaw() }
-
 func newPostgres(bin string, h *home, as *syscall.Credential, port int, password string) *PostgresServer {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/postgres",
 		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), RawQuery: "sslmode=disable"}
-	return &PostgresServer{URL: u.String(), proc: &process{
+	return &PostgresServer{URL: u.String(), Process: Process{&process{
 		name: "postgres",
 		argv: []string{filepath.Join(bin, "postgres"), "-D", filepath.Join(h.path, "data"),
 			"-p", strconv.Itoa(port), "-k", h.path,
@@ -94,7 +81,7 @@ func newPostgres(bin string, h *home, as *syscall.Credential, port int, password
 		ready: func(ctx context.Context) error {
 			return withDB(u.String(), func(db *sql.DB) error { return db.PingContext(ctx) })
 		},
-	}}
+	}}}
 }
 
 const superuser = "meterline"

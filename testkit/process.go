@@ -24,6 +24,7 @@ type process struct {
 	// Fixed after construction.
 	name     string
 	argv     []string
+	env      []string // nil: that of this process
 	home     *home
 	as       *syscall.Credential // nil: the user of this process
 	dieWith  syscall.Signal      // what the kernel sends when this process dies
@@ -38,6 +39,9 @@ type process struct {
 func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cmd != nil && state(p.cmd.Process.Pid) == exited {
+		_ = p.end(syscall.SIGKILL) // it ended by itself
+	}
 	if p.cmd != nil {
 		return fmt.Errorf("start %s: it is running", p.name)
 	}
@@ -48,7 +52,7 @@ func (p *process) start() error {
 	defer log.Close() //nolint:errcheck // the server holds its own descriptor of it
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Dir = p.home.path // the current directory may be closed to the user the server runs as
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.env
 	cmd.SysProcAttr = attributes(p.as, p.dieWith)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
@@ -155,6 +159,16 @@ func (p *process) resume() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.signal(syscall.SIGCONT)
+}
+
+// pid is that of the running process; 0 when it is down, also by itself.
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil || state(p.cmd.Process.Pid) == exited {
+		return 0
+	}
+	return p.cmd.Process.Pid
 }
 
 // freeze is pause for a server that answers by its children: they are halted after it, so that it makes no new ones.

@@ -16,8 +16,8 @@ import (
 // RedisServer is a Redis that was started here, as durable as the uplink log needs it: every write is synced before it
 // is answered, and nothing is evicted.
 type RedisServer struct {
+	Process
 	Addr string // host:port
-	proc *process
 }
 
 // redisDatabases is how many tests can have a database of one server at the same time. Redis looks for expired keys in
@@ -60,9 +60,10 @@ func (s *RedisServer) Close() error { return s.proc.close() }
 
 func newRedis(bin string, h *home, port int, settings []string) *RedisServer {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	return &RedisServer{Addr: addr, proc: &process{
+	return &RedisServer{Addr: addr, Process: Process{&process{
 		name: "redis",
-		argv: slices.Concat([]string{bin}, settings,
+		// A file that may not grow is to be an error of the write, as a full disk is, and not a signal (setrlimit(2)).
+		argv: slices.Concat([]string{"/bin/sh", "-c", `trap "" XFSZ; exec "$@"`, "redis", bin}, settings,
 			[]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", h.path, "--daemonize", "no"}),
 		home:     h,
 		dieWith:  syscall.SIGKILL,
@@ -81,7 +82,7 @@ func newRedis(bin string, h *home, port int, settings []string) *RedisServer {
 				return err
 			})
 		},
-	}}
+	}}}
 }
 
 // withRedis opens a client of database 0 for f. Nothing of it is left afterwards.
@@ -129,3 +130,8 @@ func claimDatabase(ctx context.Context, addr string) (db int, release func() err
 }
 
 func claimKey(db int) string { return "testkit:database:" + strconv.Itoa(db) }
+
+// FlushAll removes every key of every database.
+func (s *RedisServer) FlushAll(ctx context.Context) error {
+	return withRedis(s.Addr, func(c *redis.Client) error { return c.FlushAll(ctx).Err() })
+}

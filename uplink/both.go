@@ -18,7 +18,8 @@ type Both struct {
 	arrived chan struct{}
 
 	// one goroutine only, the reader
-	off   time.Duration // of the first log's clock to this process's
+	here  time.Time     // when the first log's clock was read, by this process's monotonic clock
+	there time.Time     // and what it said
 	ahead time.Duration // of the first log's clock
 	plain reading
 	past  reading // of a backlog
@@ -59,7 +60,8 @@ const Quiet = 250 * time.Millisecond
 
 // NewBoth makes one log of two. Run must be running for Arrived to signal.
 func NewBoth(first, second command.Log, quietFor time.Duration) *Both {
-	b := &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1)}
+	now := time.Now() // until it is known better, the clocks agree
+	b := &Both{logs: [2]command.Log{first, second}, arrived: make(chan struct{}, 1), here: now, there: now}
 	for _, r := range []*reading{&b.plain, &b.past} {
 		r.quietFor, r.quiet = quietFor, [2]map[int]quiet{{}, {}}
 	}
@@ -222,7 +224,7 @@ func (r *reading) recall(i int, from []command.LogPosition, now time.Time) (of m
 func (b *Both) compare(read [2]map[int]command.LogBatch) {
 	for n, first := range read[0] {
 		if !first.Now.IsZero() {
-			b.off = time.Until(first.Now)
+			b.here, b.there = time.Now(), first.Now
 		}
 		if second, ok := read[1][n]; ok && !first.Now.IsZero() && !second.Now.IsZero() {
 			b.ahead = first.Now.Sub(second.Now)
@@ -249,7 +251,7 @@ func (b *Both) join(from command.LogPosition, first, second command.LogBatch, co
 	if second.Generation == "" {
 		second.LogPosition = part(from, 1)
 	}
-	both := command.LogBatch{Now: time.Now().Add(b.off).UTC()}
+	both := command.LogBatch{Now: b.there.Add(time.Since(b.here)).UTC()}
 	switch {
 	case !first.Now.IsZero():
 		both.Now = first.Now

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 	"meterline/mqtt"
@@ -169,7 +170,7 @@ func (a *admission) admitService(ctx context.Context, h hello) (identity, error)
 		return identity{}, errCredentials
 	case err != nil:
 		return identity{}, fmt.Errorf("%w: look up token: %w", errUnavailable, err)
-	case token.ExpiresAt != nil && !token.ExpiresAt.After(time.Now()):
+	case token.ExpiresAt != nil && !token.ExpiresAt.After(fault.Now()):
 		return identity{}, errCredentials
 	}
 	who := identity{role: roleService, tenant: token.Tenant, token: token.ID, admin: token.Can(fleet.MQTTAdmin)}

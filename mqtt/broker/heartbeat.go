@@ -30,12 +30,15 @@ func (p *presence) beat(ctx context.Context, beat int64) {
 	lost, err := p.sessions.Lost(ctx, p.gateway.ID, p.gateway.Incarnation)
 	if err != nil {
 		p.failed("look for lost presence", err)
+		p.cutOff(time.Now())
 		return
 	}
 	if err := p.sessions.Announce(ctx, p.gateway, beat); err != nil {
 		p.failed("announce the gateway", err)
+		p.cutOff(time.Now())
 		return
 	}
+	p.apart = apart{}
 	p.mu.Lock()
 	unsaved := p.unsaved || lost
 	p.unsaved = false

@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -39,6 +40,8 @@ type presence struct {
 	delivery *delivery
 	now      func() time.Time
 
+	apart apart // the heartbeat's goroutine only
+
 	lastEpoch atomic.Int64 // largest epoch given without Sessions
 	downUntil atomic.Int64 // Unix nanoseconds: Sessions failed shortly before
 
@@ -50,7 +53,7 @@ type presence struct {
 func newPresence(o Options, g *guard, r *registry, u *uplinks, d *delivery, m *metrics) *presence {
 	return &presence{
 		log: o.Logger, metrics: m, guard: g, gateway: o.Gateway, sessions: o.Sessions,
-		registry: r, uplinks: u, delivery: d, now: time.Now,
+		registry: r, uplinks: u, delivery: d, now: fault.Now,
 		closing: map[fleet.DeviceID]command.Session{},
 	}
 }

@@ -277,3 +277,31 @@ func TestASessionIsResumedWhileItsLinkIsClearedAway(t *testing.T) {
 		t.Error("the session was not there")
 	}
 }
+
+// A gateway that cannot announce itself lets its devices go, so that they find one that backends can see.
+func TestAGatewayThatIsCutOffLetsItsDevicesGo(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	d := r.listening(t, dev("d1"))
+	r.sessions.fail(errors.New("away"))
+	began := time.Now()
+	d.closed()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestApart(t *testing.T) {
+	t.Parallel()
+	var a apart
+	now := time.Now()
+	var ended []time.Duration
+	for after := range 300 {
+		if a.failed(now.Add(time.Duration(after) * time.Second)) {
+			ended = append(ended, time.Duration(after)*time.Second)
+		}
+	}
+	if want := []time.Duration{7 * time.Second, 21 * time.Second, 49 * time.Second, 105 * time.Second, 217 * time.Second}; !slices.Equal(ended, want) {
+		t.Errorf("links are ended after %v, want %v", ended, want)
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -40,7 +41,7 @@ type knownToken struct {
 
 func newTokens(source Tokens, m *metrics) *tokens {
 	return &tokens{
-		source: source, metrics: m, now: time.Now, turns: semaphore.NewWeighted(tokensAtOnce),
+		source: source, metrics: m, now: fault.Now, turns: semaphore.NewWeighted(tokensAtOnce),
 		known: newExpiring[[32]byte, knownToken](tokensMost), revoked: newExpiring[string, struct{}](tokensMost),
 		sessions: map[string]map[*session]struct{}{},
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/mqtt"
 )
@@ -88,6 +89,7 @@ func (u *uplinks) take(ctx context.Context, s *session, kind command.UplinkKind,
 		uplink: u.uplink(s.who.endpoint, s.epoch.Load(), kind, payload),
 		from:   s, id: id, taken: u.now(),
 	}
+	fault.Point(fault.UplinkRead)
 	e.units = min(1+int64(len(payload)/unitBytes), windowUnits)
 	if err := s.window.Acquire(ctx, e.units); err != nil {
 		return err
@@ -231,7 +233,9 @@ func (s *shard) commit(ctx context.Context, batch []entry) error {
 		s.drop(batch, err)
 		return err
 	}
+	fault.Point(fault.UplinkAppended)
 	s.acknowledge(batch)
+	fault.Point(fault.UplinkAcknowledged)
 	s.fanout.offer(batch)
 	s.finish(batch)
 	return nil
