@@ -54,6 +54,9 @@ var allowed = map[string][]string{
 	"cmd/launch/launchtest": {},
 	"mqtt/wiretest":         {},
 	"testkit":               {},
+	"testkit/history":       {},
+	"testkit/load":          {"testkit/history", "simulator", "mqtt", "command", "meterread"},
+	"testkit/checker":       {"testkit/history", "command", "meterread"},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
@@ -71,10 +74,10 @@ var technology = map[string][]string{
 	"github.com/mochi-mqtt/server/v2":         {"mqtt/broker", "testkit/cmd/edge"},                              // there as the broker beside ours
 	"github.com/mochi-mqtt/server/v2/packets": {"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "simulator"}, // the codec, also for our own client
 	"github.com/eclipse/paho.mqtt.golang":     {"mqtt"},
-	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit"},
+	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit", "testkit/checker"},
 	"github.com/alicebob/miniredis/v2":        {"state"},
 	"github.com/jmoiron/sqlx":                 {"store"},
-	"github.com/lib/pq":                       {"store", "testkit"},
+	"github.com/lib/pq":                       {"store", "testkit", "testkit/checker"},
 	"modernc.org/sqlite":                      {"store"},
 	"github.com/pressly/goose/v3":             {"store"},
 	"github.com/danielgtaylor/huma/v2":        {"httpapi"},
