@@ -14,7 +14,7 @@ const (
 	Connect  Kind = "connect"  // ok: an endpoint is subscribed to its commands; fail: its connection ended
 	Uplink   Kind = "uplink"   // invoke: published for the first time, with its payload; ok: its PUBACK came
 	Resend   Kind = "resend"   // invoke: the same message published once more
-	Received Kind = "received" // ok: a command reached an endpoint and was taken up
+	Received Kind = "received" // ok: a command reached an endpoint
 	Executed Kind = "executed" // ok: a meter was asked to do it
 	Repeated Kind = "repeated" // ok: an operation asked for again: answered from memory, or still in progress
 	Post     Kind = "post"     // invoke: a command is posted; ok: 2xx; fail: it was refused; unknown: it may have been taken

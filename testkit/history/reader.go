@@ -40,7 +40,7 @@ func readFile(path string, yield func(Event, error) bool) bool {
 	if err != nil {
 		return yield(Event{}, fmt.Errorf("read history: %w", err))
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	in, name := bufio.NewReaderSize(f, 1<<20), filepath.Base(path)
 	for n := 1; ; n++ {
 		text, err := in.ReadBytes('\n')
