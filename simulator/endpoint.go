@@ -319,6 +319,8 @@ func (e *endpoint) push(m *Meter) {
 	}
 	values = owned(m.id, values)
 	id := newMessageID()
+	twice := e.behaviour.Faults.Duplicate > 0 && e.dice.rng.Float64() < e.behaviour.Faults.Duplicate
 	e.journal.add(&entry{id: id, channel: mqtt.Readings, topic: mqtt.UplinkTopic(e.id, mqtt.Readings), size: len(values), readings: values,
+		twice:   twice,
 		payload: encode(readingsMessage{V: meterread.Version, MessageID: id, Readings: values})})
 }
