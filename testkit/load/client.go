@@ -41,6 +41,7 @@ type order struct {
 	id      string
 	targets []meterread.DeviceID
 	expires time.Time // the latest moment at which the deadline can be
+	partly  bool      // not all targets are in it
 	ended   bool
 }
 
@@ -153,7 +154,7 @@ func (c *client) order(ctx context.Context, key string, p plan) *order {
 
 // retry tries the rest of a command again, as a new one.
 func (c *client) retry(ctx context.Context, parent *order, p plan) {
-	o := &order{key: parent.key + "-again", targets: parent.targets}
+	o := &order{key: parent.key + "-again", targets: parent.targets, partly: true}
 	o.id = c.post(ctx, "/v1/commands/"+parent.id+"/retry", nil, o.key, parent.id, 0)
 	if o.id == "" {
 		return

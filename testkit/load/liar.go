@@ -87,7 +87,7 @@ func (l *liar) endpointOf(d meterread.DeviceID) meterread.DeviceID {
 // foreignResult answers an operation that is open, perhaps, in the place of its endpoint.
 func (l *liar) foreignResult(id string) (meterread.DeviceID, simulator.Uplink, history.Intent) {
 	o, some := l.tenant.known(false, l.dice)
-	if !some {
+	if !some || o.partly {
 		return "", simulator.Uplink{}, ""
 	}
 	device := o.targets[l.dice.IntN(len(o.targets))]
@@ -103,7 +103,7 @@ func (l *liar) foreignResult(id string) (meterread.DeviceID, simulator.Uplink, h
 // late answers an operation that has ended.
 func (l *liar) late(id string) (meterread.DeviceID, simulator.Uplink, history.Intent) {
 	o, some := l.tenant.known(true, l.dice)
-	if !some || strings.HasSuffix(o.key, "-again") { // not all of its targets are in it
+	if !some || o.partly {
 		return "", simulator.Uplink{}, ""
 	}
 	device := o.targets[l.dice.IntN(len(o.targets))]
