@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/meterread"
 )
 
@@ -49,10 +50,14 @@ func (t *tx) endSome(f command.Fence, id command.ID, as command.State, reason st
 		where += ` AND ` + t.amongInts("partition", 5)
 		args = append(args, ints(t.dialect, parts))
 	}
+	to := yetToEnd
+	if fault.Bug(fault.BugEndTwice) {
+		to = `state <> 'expired' AND state <> 'cancelled'`
+	}
 	open, err := t.heldBy(`
 		SELECT command_id, device_id, state
 		FROM operations
-		WHERE command_id = $1 AND device_id > $2 AND `+yetToEnd+where+`
+		WHERE command_id = $1 AND device_id > $2 AND `+to+where+`
 		ORDER BY device_id
 		LIMIT $3`+t.lock("FOR NO KEY UPDATE"), args...)
 	if err != nil || len(open) == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"meterline/command"
+	"meterline/fault"
 )
 
 // The log in Redis is one stream per partition, meterline:uplink:{<n>}, with a key beside it that names its generation,
@@ -124,8 +125,12 @@ func (r *Redis) trim(ctx context.Context) error {
 	for n, p := range due {
 		calls = append(calls, call{n, []any{p.Generation, string(p.Position)}})
 	}
+	script := trimScript
+	if fault.Bug(fault.BugTrimByLength) {
+		script = redis.NewScript(`return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)`)
+	}
 	var failed error
-	for i, a := range r.runAll(ctx, trimScript, calls) {
+	for i, a := range r.runAll(ctx, script, calls) {
 		n := calls[i].partition
 		removed, err := a.Int64()
 		if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/mqtt"
 )
@@ -84,8 +86,12 @@ func (u *uplinks) uplink(endpoint fleet.DeviceID, epoch int64, kind command.Upli
 // that nobody fills the shard before others; and at QoS 1 (id is not 0) while the shard is full, where QoS 0 is shed. It
 // fails when ctx is done.
 func (u *uplinks) take(ctx context.Context, s *session, kind command.UplinkKind, payload []byte, id uint16) error {
+	sender := s.who.endpoint
+	if fault.Bug(fault.BugSenderByWord) {
+		sender = byItsOwnWord(payload, sender)
+	}
 	e := entry{
-		uplink: u.uplink(s.who.endpoint, s.epoch.Load(), kind, payload),
+		uplink: u.uplink(sender, s.epoch.Load(), kind, payload),
 		from:   s, id: id, taken: u.now(),
 	}
 	e.units = min(1+int64(len(payload)/unitBytes), windowUnits)
@@ -219,6 +225,9 @@ func (s *shard) commit(ctx context.Context, batch []entry) error {
 			uplinks = append(uplinks, batch[i].uplink)
 		}
 	}
+	if fault.Bug(fault.BugPubackFirst) {
+		s.acknowledge(batch)
+	}
 	var err error
 	if len(uplinks) > 0 {
 		err = s.append(ctx, uplinks)
@@ -231,7 +240,9 @@ func (s *shard) commit(ctx context.Context, batch []entry) error {
 		s.drop(batch, err)
 		return err
 	}
-	s.acknowledge(batch)
+	if !fault.Bug(fault.BugPubackFirst) {
+		s.acknowledge(batch)
+	}
 	s.fanout.offer(batch)
 	s.finish(batch)
 	return nil
@@ -350,6 +361,17 @@ func (s *shard) abandon(batch []entry, cause error) {
 		s.of.log.Error("cannot append to the uplink log: clients are disconnected without an acknowledgement",
 			"clients", stopped, "entries", len(batch), "error", cause)
 	}
+}
+
+// byItsOwnWord is what a gateway would take for the sender that believed payloads.
+func byItsOwnWord(payload []byte, otherwise fleet.DeviceID) fleet.DeviceID {
+	const field = `"device_id":"`
+	_, rest, found := bytes.Cut(payload, []byte(field))
+	id, _, whole := bytes.Cut(rest, []byte(`"`))
+	if !found || !whole {
+		return otherwise
+	}
+	return fleet.DeviceID(id)
 }
 
 // topicOf is where an uplink was published.
