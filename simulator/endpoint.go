@@ -218,6 +218,9 @@ func (e *endpoint) command(p packet) {
 		return
 	}
 	accepted := e.desk.take(&m)
+	if p.qos > 0 && e.session != nil {
+		e.observer.Taken(e.id, &m)
+	}
 	e.puback(p)
 	if len(accepted) > 0 {
 		e.publish(mqtt.UplinkTopic(e.id, mqtt.Ack), encode(ackMessage{

@@ -2,6 +2,8 @@ package simulator
 
 import (
 	"context"
+	"math/rand/v2"
+	"time"
 
 	"meterline/meterread"
 	"meterline/mqtt"
@@ -19,6 +21,28 @@ func (f *Fleet) Hand(ctx context.Context, id meterread.DeviceID, u Uplink) bool 
 // False as for Hand.
 func (f *Fleet) Cut(ctx context.Context, id meterread.DeviceID) bool {
 	return f.tell(ctx, id, func(e *endpoint) { e.down("cut") })
+}
+
+// Twin connects once more as the endpoint, beside it, as a second device with its identity would: the newer session wins, and
+// the endpoint comes back. The twin takes no commands. It returns when the twin is disconnected, or ctx is done; the observer
+// hears of the beginning of the attempt and of its success.
+func (f *Fleet) Twin(ctx context.Context, id meterread.DeviceID) {
+	e := f.byID[id]
+	if e == nil {
+		return
+	}
+	e.observer.Twin(id, false)
+	l := e.link
+	s, err := dial(ctx, l.brokers[rand.IntN(len(l.brokers))], l.credentials, mqtt.CommandTopic(id), l.behaviour.KeepAlive)
+	if err != nil {
+		return
+	}
+	defer s.close()
+	e.observer.Twin(id, true)
+	defer context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })()
+	for err == nil {
+		_, err = s.read(ctx)
+	}
 }
 
 // StopPushing ends the readings that nobody asked for.

@@ -15,7 +15,9 @@ type Observer interface {
 	Published(endpoint meterread.DeviceID, u Uplink, copies int) // for the first time
 	Resent(endpoint meterread.DeviceID, id string)               // once more, after a reconnect
 	Acknowledged(endpoint meterread.DeviceID, id string)         // once
+	Twin(endpoint meterread.DeviceID, connected bool)            // see Fleet.Twin
 	Received(endpoint meterread.DeviceID, m *command.Message)    // whether or not it is taken up
+	Taken(endpoint meterread.DeviceID, m *command.Message)       // its PUBACK is about to be written
 	Executed(endpoint meterread.DeviceID, m *command.Message, device meterread.DeviceID)
 	Repeated(endpoint meterread.DeviceID, m *command.Message, device meterread.DeviceID)
 }
@@ -36,5 +38,7 @@ func (nobody) Published(meterread.DeviceID, Uplink, int)                        
 func (nobody) Resent(meterread.DeviceID, string)                                 {}
 func (nobody) Acknowledged(meterread.DeviceID, string)                           {}
 func (nobody) Received(meterread.DeviceID, *command.Message)                     {}
+func (nobody) Taken(meterread.DeviceID, *command.Message)                        {}
+func (nobody) Twin(meterread.DeviceID, bool)                                     {}
 func (nobody) Executed(meterread.DeviceID, *command.Message, meterread.DeviceID) {}
 func (nobody) Repeated(meterread.DeviceID, *command.Message, meterread.DeviceID) {}

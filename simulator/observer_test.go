@@ -3,6 +3,7 @@ package simulator
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,12 @@ func (n *notebook) Acknowledged(_ meterread.DeviceID, id string) { n.note("ackno
 func (n *notebook) Received(_ meterread.DeviceID, m *command.Message) {
 	n.note("received", string(m.CommandID))
 }
+func (n *notebook) Taken(_ meterread.DeviceID, m *command.Message) {
+	n.note("taken", string(m.CommandID))
+}
+func (n *notebook) Twin(e meterread.DeviceID, connected bool) {
+	n.note("twin", string(e), strconv.FormatBool(connected))
+}
 func (n *notebook) Executed(_ meterread.DeviceID, m *command.Message, d meterread.DeviceID) {
 	n.note("executed", string(m.CommandID), string(d))
 }
@@ -95,7 +102,7 @@ func TestObserverHearsOfEveryStep(t *testing.T) {
 	}
 	eventually(t, "all PUBACKs", func() bool { return seen.count("acknowledged") == 3 })
 	for what, want := range map[string]int{
-		"connected d-1": 1, "received c1": 2, "executed c1 d-1": 1, "repeated c1 d-1": 1, "published result": 2, "twice": 2,
+		"connected d-1": 1, "received c1": 2, "taken c1": 2, "executed c1 d-1": 1, "repeated c1 d-1": 1, "published result": 2, "twice": 2,
 		"published readings odd": 1, "acknowledged odd": 1, "disconnected": 0,
 	} {
 		if got := seen.count(what); got != want {
@@ -125,6 +132,17 @@ func TestCutBringsResends(t *testing.T) {
 	b.withhold(false)
 	eventually(t, "it goes out again", func() bool { return seen.count("acknowledged") == 1 })
 	if seen.count("resent") == 0 || seen.count("disconnected d-1") != 1 || seen.count("connected d-1") != 2 {
+		t.Errorf("%q", seen.lines)
+	}
+}
+
+// A twin takes the session over, and the endpoint takes it back.
+func TestTwin(t *testing.T) {
+	b := startBroker(t)
+	f, seen := startObserved(t, b, quick(), directSite("d-1"))
+	f.Twin(t.Context(), "d-1") // until it is disconnected
+	eventually(t, "the endpoint is back", func() bool { return seen.count("connected d-1") == 2 })
+	if seen.at("twin d-1 false") > seen.at("twin d-1 true") || seen.count("twin") != 2 || seen.count("disconnected d-1") != 1 {
 		t.Errorf("%q", seen.lines)
 	}
 }

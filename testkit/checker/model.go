@@ -28,7 +28,10 @@ type model struct {
 
 	ackTimes, acceptTimes, endTimes []time.Duration // in order of time
 	executions                      []execution
+	last                            time.Duration // of the history
 	resends, copies                 int
+	sessions                        map[string]*sessionOf // by endpoint
+	twins                           []twin
 }
 
 type opKey struct{ command, device string }
@@ -90,6 +93,7 @@ type answers struct {
 // seen is what the endpoint knows of an operation.
 type seen struct {
 	received, executed history.Line
+	taken              bool
 	asksAgain          int // after its answer was acknowledged
 }
 
@@ -97,6 +101,20 @@ type execution struct {
 	opKey
 	at   time.Time
 	line history.Line
+}
+
+// sessionOf is the connection of an endpoint, and the twin that wants its place.
+type sessionOf struct {
+	since     time.Duration // negative: there is none
+	line      history.Line
+	challenge time.Duration // a twin began to connect then
+}
+
+// twin is a session that another one has to make place for.
+type twin struct {
+	endpoint  string
+	old, line history.Line
+	at, gone  time.Duration // gone: when the older one ended; negative: it never did
 }
 
 // asked is one POST with all its repeats.
@@ -126,7 +144,7 @@ type ending struct {
 func newModel() *model {
 	return &model{uplinks: map[string]*uplink{}, readings: map[readingKey]*said{}, answers: map[opKey]*answers{}, seen: map[opKey]*seen{},
 		keys: map[string]*asked{}, commands: map[string]*asked{}, cancels: map[string]history.Line{}, polls: map[string]*shown{},
-		endings: map[opKey]*ending{}}
+		endings: map[opKey]*ending{}, sessions: map[string]*sessionOf{}}
 }
 
 // read takes a whole history in.
@@ -150,8 +168,11 @@ func (m *model) finish() {
 }
 
 func (m *model) take(e history.Event) error {
+	m.last = max(m.last, e.T)
 	switch e.Kind {
-	case history.Uplink, history.Resend, history.Received, history.Executed:
+	case history.Connect, history.Twin:
+		m.session(e)
+	case history.Uplink, history.Resend, history.Received, history.Taken, history.Executed:
 		if e.Message == nil && (e.Kind != history.Uplink || e.Phase == history.Invoke) && e.Kind != history.Resend {
 			return fmt.Errorf("%s without a message", e.Kind)
 		}
@@ -187,6 +208,10 @@ func (m *model) device(e history.Event) error {
 				s.asksAgain++
 			}
 		}
+	case e.Kind == history.Taken:
+		for _, d := range e.Message.DeviceIDs {
+			m.seenOf(opKey{e.Message.CommandID, d}).taken = true
+		}
 	case e.Kind == history.Executed:
 		for _, d := range e.Message.DeviceIDs {
 			k := opKey{e.Message.CommandID, d}
@@ -201,6 +226,30 @@ func (m *model) device(e history.Event) error {
 		return m.acked(e)
 	}
 	return nil
+}
+
+// session follows who is connected. A twin that began to connect when the endpoint had long been, and got in, has to end it.
+func (m *model) session(e history.Event) {
+	s := m.sessions[e.Actor]
+	if s == nil {
+		s = &sessionOf{since: -1}
+		m.sessions[e.Actor] = s
+	}
+	switch {
+	case e.Kind == history.Connect && e.Phase == history.OK:
+		s.since, s.line = e.T, e.Line
+	case e.Kind == history.Connect:
+		s.since = -1
+		for i := range m.twins {
+			if t := &m.twins[i]; t.endpoint == e.Actor && t.gone < 0 && t.old == s.line {
+				t.gone = e.T
+			}
+		}
+	case e.Phase == history.Invoke:
+		s.challenge = e.T
+	case s.since >= 0 && s.since < s.challenge:
+		m.twins = append(m.twins, twin{endpoint: e.Actor, old: s.line, line: e.Line, at: e.T, gone: -1})
+	}
 }
 
 func (m *model) seenOf(k opKey) *seen {

@@ -45,7 +45,7 @@ type Report struct {
 
 // Violation is something that history and record cannot both be right about.
 type Violation struct {
-	Rule  int            `json:"rule"` // 1 to 11, as listed at the top of rules.go
+	Rule  int            `json:"rule"` // 1 to 12, as listed at the top of rules.go
 	Kind  string         `json:"kind"`
 	IDs   string         `json:"ids"`
 	Text  string         `json:"text"`

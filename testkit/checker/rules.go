@@ -25,6 +25,7 @@ import (
 //	 9  what the live state holds at rest is what the record says
 //	10  no tenant sees anything of another's
 //	11  what was handed in is stored, a dead letter, a security event, or still at the device; /metrics agrees
+//	12  the newest session of an endpoint ends the one before it, within 2 s
 
 // judge compares a model with a record.
 type judge struct {
@@ -60,6 +61,7 @@ func (r *Report) judge(ctx context.Context, m *model, rec *record, grace time.Du
 	j.live()
 	j.tenants()
 	j.letters()
+	j.twins()
 	j.summary()
 	return nil
 }
@@ -338,6 +340,10 @@ func (j *judge) device(o *operationRow) {
 	if o.state == "succeeded" && !o.fromStock && (s == nil || s.executed == "") {
 		j.violate(7, "never done", o.String(), "succeeded, and the device never did it")
 	}
+	delivered := slices.ContainsFunc(o.moves, func(m move) bool { return m.State == string(command.Delivered) })
+	if delivered && (s == nil || !s.taken) {
+		j.violate(7, "never taken", o.String(), "delivered, and its endpoint did not acknowledge it")
+	}
 	if o.delivery == string(command.NeverSent) && s != nil && s.received != "" {
 		j.violate(7, "received", o.String(), "never_sent, and its endpoint received it", s.received)
 	}
@@ -519,6 +525,40 @@ func (j *judge) letters() {
 			j.violate(11, "dead letter", o.String(), fmt.Sprintf("%d dead letters of an operation that is %s", n, o.state))
 		}
 	}
+}
+
+// makesWay is how long an older session may last, with a second for the machine that everything runs on.
+const makesWay = 3 * time.Second
+
+// twins is rule 12, but for the time while something is broken.
+func (j *judge) twins() {
+	for _, t := range j.model.twins {
+		over := t.at + makesWay
+		if t.gone >= 0 && t.gone <= over || j.broken(t.at-makesWay, over) || t.gone < 0 && over > j.model.last {
+			continue
+		}
+		lasted := "to the end"
+		if t.gone >= 0 {
+			lasted = (t.gone - t.at).String() + " longer"
+		}
+		j.violate(12, "old session", t.endpoint, "its older session lasted "+lasted, t.old, t.line)
+	}
+}
+
+// broken says whether a fault was at work between two moments.
+func (j *judge) broken(from, to time.Duration) bool {
+	for _, f := range j.model.faults {
+		until := to
+		for _, h := range j.model.heals {
+			if h.ID == f.ID {
+				until = h.T
+			}
+		}
+		if f.T <= to && until >= from {
+			return true
+		}
+	}
+	return false
 }
 
 func (j *judge) security(wanted, foreign map[eventKey]int) {

@@ -12,9 +12,11 @@ type Kind string
 const (
 	Begin    Kind = "begin"    // ok: a process began to write; T is counted from a moment that all files of a run share
 	Connect  Kind = "connect"  // ok: an endpoint is subscribed to its commands; fail: its connection ended
+	Twin     Kind = "twin"     // invoke: a second session of an endpoint begins to connect; ok: it is subscribed
 	Uplink   Kind = "uplink"   // invoke: published for the first time, with its payload; ok: its PUBACK came
 	Resend   Kind = "resend"   // invoke: the same message published once more
 	Received Kind = "received" // ok: a command reached an endpoint
+	Taken    Kind = "taken"    // ok: its PUBACK is about to be written
 	Executed Kind = "executed" // ok: a meter was asked to do it
 	Repeated Kind = "repeated" // ok: an operation asked for again: answered from memory, or still in progress
 	Post     Kind = "post"     // invoke: a command is posted; ok: 2xx; fail: it was refused; unknown: it may have been taken

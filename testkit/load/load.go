@@ -166,7 +166,11 @@ func meters(sites []simulator.Site) (n int) {
 	return n
 }
 
-// cut closes connections in the middle, so that there are resends also where nothing else breaks. No endpoint is cut so
+// twinMost is how long a twin stays at most. Its endpoint is back much earlier, unless something is broken.
+const twinMost = 10 * time.Second
+
+// cut closes connections in the middle, so that there are resends also where nothing else breaks, and lets every fourth
+// endpoint in turn have a twin. No endpoint is cut so
 // often that a gateway takes it for a flapping one.
 func (l *Load) cut(ctx context.Context) {
 	dice := l.dice("cutter")
@@ -181,7 +185,15 @@ func (l *Load) cut(ctx context.Context) {
 		if n%len(ids) == 0 {
 			dice.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 		}
-		l.fleet.Cut(ctx, ids[n%len(ids)])
+		if n%4 < 3 {
+			l.fleet.Cut(ctx, ids[n%len(ids)])
+			continue
+		}
+		l.issuing.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, twinMost)
+			defer cancel()
+			l.fleet.Twin(ctx, ids[n%len(ids)])
+		})
 	}
 }
 

@@ -61,6 +61,24 @@ func (r *recorder) Received(e meterread.DeviceID, m *command.Message) {
 	r.add(e, history.Received, history.OK, m.MessageID, got)
 }
 
+// Taken lists them again: the server may believe from now on that the endpoint has them.
+func (r *recorder) Taken(e meterread.DeviceID, m *command.Message) {
+	got := of(m)
+	for _, t := range m.Targets {
+		got.DeviceIDs = append(got.DeviceIDs, string(t.DeviceID))
+	}
+	r.add(e, history.Taken, history.OK, m.MessageID, got)
+}
+
+// Twin is a second session of the endpoint.
+func (r *recorder) Twin(e meterread.DeviceID, connected bool) {
+	phase := history.Invoke
+	if connected {
+		phase = history.OK
+	}
+	r.add(e, history.Twin, phase, "", nil)
+}
+
 // Executed is a meter at work.
 func (r *recorder) Executed(e meterread.DeviceID, m *command.Message, d meterread.DeviceID) {
 	got := of(m)
