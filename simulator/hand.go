@@ -17,10 +17,16 @@ func (f *Fleet) Hand(ctx context.Context, id meterread.DeviceID, u Uplink) bool 
 	})
 }
 
-// Cut closes the connection of an endpoint, without DISCONNECT and with whatever is on its way; it connects again.
-// False as for Hand.
+// Cut lets an endpoint hand in a reading and closes its connection at once, without DISCONNECT: before the PUBACK, and with
+// whatever else is on its way. It connects again. False as for Hand.
 func (f *Fleet) Cut(ctx context.Context, id meterread.DeviceID) bool {
-	return f.tell(ctx, id, func(e *endpoint) { e.down("cut") })
+	return f.tell(ctx, id, func(e *endpoint) {
+		if meters := e.site.meters(); len(meters) > 0 {
+			e.push(meters[0])
+		}
+		e.send()
+		e.down("cut")
+	})
 }
 
 // Twin connects once more as the endpoint, beside it, as a second device with its identity would: the newer session wins, and

@@ -130,8 +130,8 @@ func TestCutBringsResends(t *testing.T) {
 	eventually(t, "the result goes out", func() bool { return seen.count("published result") == 1 })
 	f.Cut(t.Context(), "d-1")
 	b.withhold(false)
-	eventually(t, "it goes out again", func() bool { return seen.count("acknowledged") == 1 })
-	if seen.count("resent") == 0 || seen.count("disconnected d-1") != 1 || seen.count("connected d-1") != 2 {
+	eventually(t, "it goes out again, with the reading of the cut", func() bool { return seen.count("acknowledged") == 2 })
+	if seen.count("resent") != 2 || seen.count("disconnected d-1") != 1 || seen.count("connected d-1") != 2 {
 		t.Errorf("%q", seen.lines)
 	}
 }

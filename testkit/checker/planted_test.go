@@ -77,7 +77,7 @@ func runPlanted(t *testing.T, bug fault.Name, disturb func(*town), seed uint64) 
 			w.uplinks(400)
 			disturb(w)
 		}
-		w.uplinks(2000)
+		w.uplinks(2500)
 		report := w.judge()
 		if w.hit(bug) {
 			r = &report

@@ -147,7 +147,7 @@ func (l *Load) behaviour(sites []simulator.Site) simulator.Behaviour {
 	b.Seed, b.ClockOff = l.o.Seed, l.o.ClockOff
 	b.AnswerMin, b.AnswerMax = 20*time.Millisecond, 200*time.Millisecond
 	b.BusTimeoutRate, b.BusTimeout = 0.005, time.Second
-	b.Faults = simulator.Faults{Late: 0.005, Lost: 0.01, Duplicate: max(0, l.o.Twice), Error: 0.02, Offline: 0.005}
+	b.Faults = simulator.Faults{Late: 0.005, Lost: 0.01, Duplicate: max(0, l.o.Twice), Error: 0.02, Offline: 0.02}
 	b.LateBy, b.OfflineFor = l.o.Deadline/2, 2*time.Second
 	b.JournalSize = 50_000
 	b.KeepAlive, b.AckTimeout = 10*time.Second, 5*time.Second
