@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -41,7 +42,7 @@ func (s *system) rows(ctx context.Context, query string, scan func(*sql.Rows) er
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // what matters is in rows.Err
+	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err
@@ -164,17 +165,14 @@ func (s *system) readings(ctx context.Context) iter.Seq2[readingRow, error] {
 			}
 			return nil
 		})
-		if err != nil && err != errEnough {
+		if err != nil && !errors.Is(err, errEnough) {
 			yield(readingRow{}, fmt.Errorf("load readings: %w", err))
 		}
 	}
 }
 
-const errEnough = sentinel("enough")
-
-type sentinel string
-
-func (s sentinel) Error() string { return string(s) }
+// errEnough ends a query whose reader has enough.
+var errEnough = errors.New("enough")
 
 // hashes reads what the live state holds as a whole.
 func (s *system) hashes(ctx context.Context, r *record) error {

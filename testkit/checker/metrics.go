@@ -48,7 +48,7 @@ func scrape(ctx context.Context, url string, sums map[string]float64) error {
 	if err != nil {
 		return fmt.Errorf("read metrics: %w", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("read metrics: %s answered %d", url, response.StatusCode)
 	}

@@ -5,6 +5,10 @@ package checker_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -90,6 +94,24 @@ func runPlanted(t *testing.T, bug fault.Name, disturb func(*town), seed uint64) 
 
 func (w *town) uplinks(n int64) {
 	w.reaches("uplinks", n, func(c simulator.Counters) int64 { return c.Published })
+}
+
+// plant writes the plan that all processes follow.
+func (w *town) plant(p fault.Plan) {
+	w.t.Helper()
+	text, err := json.Marshal(p)
+	if err == nil {
+		err = os.WriteFile(w.plan+".new", text, 0o600)
+	}
+	if err = errors.Join(err, os.Rename(w.plan+".new", w.plan)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// hit says whether any process came by a bug while it was planted.
+func (w *town) hit(b fault.Name) bool {
+	text, _ := os.ReadFile(w.plan + ".hits")
+	return strings.Contains(string(text), `"`+string(b)+`"`)
 }
 
 // breaks notes a fault around f.

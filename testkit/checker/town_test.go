@@ -3,8 +3,6 @@ package checker_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"meterline/fault"
 	"meterline/testkit"
 	"meterline/testkit/checker"
 	"meterline/testkit/history"
@@ -125,24 +122,6 @@ func (w *town) once(args ...string) string {
 		w.t.Fatalf("backend %v: %v: %s", args, err, stderr.String())
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// plant writes the plan that all processes follow.
-func (w *town) plant(p fault.Plan) {
-	w.t.Helper()
-	text, err := json.Marshal(p)
-	if err == nil {
-		err = os.WriteFile(w.plan+".new", text, 0o600)
-	}
-	if err = errors.Join(err, os.Rename(w.plan+".new", w.plan)); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-// hit says whether any process came by a bug while it was planted.
-func (w *town) hit(b fault.Name) bool {
-	text, _ := os.ReadFile(w.plan + ".hits")
-	return strings.Contains(string(text), `"`+string(b)+`"`)
 }
 
 // launch starts the process; ready waits for it.

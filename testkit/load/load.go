@@ -169,7 +169,7 @@ func meters(sites []simulator.Site) (n int) {
 // twinMost is how long a twin stays at most. Its endpoint is back much earlier, unless something is broken.
 const twinMost = 10 * time.Second
 
-// cut closes connections in the middle, so that there are resends also where nothing else breaks, and lets every fourth
+// cut closes connections in the middle, so that there are resends also where nothing else breaks, and lets every second
 // endpoint in turn have a twin. No endpoint is cut so
 // often that a gateway takes it for a flapping one.
 func (l *Load) cut(ctx context.Context) {
@@ -185,7 +185,7 @@ func (l *Load) cut(ctx context.Context) {
 		if n%len(ids) == 0 {
 			dice.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 		}
-		if n%4 < 3 {
+		if n%2 == 0 {
 			l.fleet.Cut(ctx, ids[n%len(ids)])
 			continue
 		}

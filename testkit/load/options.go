@@ -58,7 +58,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Start = time.Now()
 	}
 	if o.Deadline < 4*time.Second {
-		errs = append(errs, errors.New("Deadline is less than 4s: what has less than 2s left is not sent"))
+		errs = append(errs, errors.New("deadline: less than 4s: what has less than 2s left is not sent"))
 	}
 	return o, errors.Join(errs...)
 }
