@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"hash/fnv"
 	"os"
 	"strings"
 	"syscall"
@@ -68,6 +69,34 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			t.Errorf("not found with %d seeds", seeds)
 		})
 	}
+}
+
+// What disturbs those runs is borne when nothing is planted: what they find is the bug.
+func TestDisturbancesAreBorne(t *testing.T) {
+	for name, disturb := range map[string]func(*town){
+		"redis killed": (*town).killRedis, "backends killed": (*town).killBackendsOften, "flushed": (*town).flushUnread,
+		"backend paused": (*town).pauseBackend, "record cut": (*town).cutRecord,
+	} {
+		for _, uplink := range []string{"redis", "store"} {
+			t.Run(name+"/"+uplink, func(t *testing.T) {
+				w := newTown(t, uplink, 2, 2)
+				w.begin(func(o *load.Options) { o.Seed = hashOf(t.Name()) })
+				w.uplinks(400)
+				disturb(w)
+				w.uplinks(2500)
+				r := w.judge()
+				for _, v := range r.Violations {
+					t.Error(v)
+				}
+			})
+		}
+	}
+}
+
+func hashOf(s string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s))
+	return h.Sum64()
 }
 
 // runPlanted gives nil when the bug was not even come by.
@@ -155,7 +184,9 @@ func (w *town) flushUnread() {
 	for _, n := range w.backends {
 		_, _ = n.run.Process.Kill(), n.run.Wait()
 	}
-	w.breaks(history.Flush, func() { w.redis.FlushAll() })
+	w.breaks(history.Flush, func() { w.redis.FlushAll() }) // noted before and, as healed, after
+	w.load.History().Add(history.Event{Actor: "test", Kind: history.Break, Phase: history.OK, ID: history.Flush,
+		Fault: &history.Fault{Name: history.Flush}})
 	wait(2 * time.Second)
 	for _, n := range w.backends {
 		n.launch()

@@ -125,5 +125,6 @@ type Fault struct {
 	Evidence string `json:"evidence,omitempty"` // how it is known that it happened
 }
 
-// Flush is the name of the fault after which acknowledged uplinks that are not yet stored may be gone.
+// Flush is the name of the fault after which acknowledged uplinks that are not yet stored may be gone: those acknowledged
+// before its last event, which is to be written when it is done.
 const Flush = "redis flushall"
