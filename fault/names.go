@@ -2,7 +2,9 @@ package fault
 
 // The points, in the order of a command's life. A point lies between two steps that another process must not be able to
 // tell apart from one.
-const ()
+const (
+	PointLiveApply Name = "live state apply" // committed, and not yet brought into the live state
+)
 
 // The bugs. Each is a line that the product does not have.
 const (

@@ -215,6 +215,7 @@ func (r *Redis) Apply(ctx context.Context, changes []command.Change) error {
 		}
 		calls[i] = call{commandKeys(c.Command.ID), args}
 	}
+	fault.Point(fault.PointLiveApply)
 	script := applyScript
 	if fault.Bug(fault.BugOlderOverwrites) {
 		script = unguarded()

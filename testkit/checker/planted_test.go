@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"os"
 	"strings"
@@ -26,25 +27,26 @@ var planted = []struct {
 	bug     fault.Name
 	disturb func(*town)
 	told    []string
+	points  []fault.Armed
 }{
-	{fault.BugPubackFirst, (*town).killRedis, []string{"lost"}},
-	{fault.BugSenderByWord, nil, []string{"not sent", "lost", "security event"}},
-	{fault.BugDeliveredEarly, nil, []string{"never taken"}},
-	{fault.BugOldStays, nil, []string{"old session"}},
-	{fault.BugOldReigns, nil, []string{"old session"}},
-	{fault.BugTrimByLength, (*town).killBackends, []string{"lost"}},
-	{fault.BugSkipAfter, (*town).flushUnread, []string{"lost"}},
-	{fault.BugPositionLost, nil, []string{"lost"}},
-	{fault.BugPositionApart, (*town).killBackendsOften, []string{"lost"}},
-	{fault.BugEndTwice, nil, []string{"two ends", "moves", "counts"}},
-	{fault.BugRevisionAlways, nil, []string{"stored twice"}},
-	{fault.BugKeyIgnored, nil, []string{"key"}},
-	{fault.BugCountedTwice, nil, []string{"counts"}},
-	{fault.BugNoFence, (*town).pauseBackend, []string{"lost", "moves", "two ends", "counts", "versions"}},
-	{fault.BugAnyTenant, nil, []string{"leak"}},
-	{fault.BugOlderOverwrites, nil, []string{"live state", "two ends"}},
-	{fault.BugPartAsWhole, nil, []string{"live state"}},
-	{fault.BugAcceptedUnsaved, (*town).cutRecord, []string{"accepted and not there"}},
+	{fault.BugPubackFirst, (*town).killRedis, []string{"lost"}, nil},
+	{fault.BugSenderByWord, nil, []string{"not sent", "lost", "security event"}, nil},
+	{fault.BugDeliveredEarly, nil, []string{"never taken"}, nil},
+	{fault.BugOldStays, nil, []string{"old session"}, nil},
+	{fault.BugOldReigns, nil, []string{"old session"}, nil},
+	{fault.BugTrimByLength, (*town).killBackends, []string{"lost"}, nil},
+	{fault.BugSkipAfter, (*town).flushUnread, []string{"lost"}, nil},
+	{fault.BugPositionLost, nil, []string{"lost"}, nil},
+	{fault.BugPositionApart, (*town).killBackendsOften, []string{"lost"}, nil},
+	{fault.BugEndTwice, nil, []string{"two ends", "moves", "counts"}, nil},
+	{fault.BugRevisionAlways, nil, []string{"stored twice"}, nil},
+	{fault.BugKeyIgnored, nil, []string{"key"}, nil},
+	{fault.BugCountedTwice, nil, []string{"counts"}, nil},
+	{fault.BugNoFence, (*town).pauseBackend, []string{"lost", "moves", "two ends", "counts", "versions"}, nil},
+	{fault.BugAnyTenant, nil, []string{"leak"}, nil},
+	{fault.BugOlderOverwrites, nil, []string{"live state", "two ends"}, delays(fault.PointLiveApply, 60)},
+	{fault.BugPartAsWhole, nil, []string{"live state"}, nil},
+	{fault.BugAcceptedUnsaved, (*town).cutRecord, []string{"accepted and not there"}, nil},
 }
 
 // A bug that is planted is found, within five seeds.
@@ -53,7 +55,7 @@ func TestPlantedBugsAreFound(t *testing.T) {
 	for _, p := range planted {
 		t.Run(string(p.bug), func(t *testing.T) {
 			for seed := range uint64(seeds) {
-				if r := runPlanted(t, p.bug, p.disturb, seed+1); r != nil {
+				if r := runPlanted(t, p.bug, p.points, p.disturb, seed+1); r != nil {
 					for _, kind := range p.told {
 						if r.Counts[kind] > 0 {
 							t.Logf("found with seed %d: %s", seed+1, r.Wrong())
@@ -76,6 +78,7 @@ func TestDisturbancesAreBorne(t *testing.T) {
 	for name, disturb := range map[string]func(*town){
 		"redis killed": (*town).killRedis, "backends killed": (*town).killBackendsOften, "flushed": (*town).flushUnread,
 		"backend paused": (*town).pauseBackend, "record cut": (*town).cutRecord,
+		"live state late": func(w *town) { w.plant(fault.Plan{Points: delays(fault.PointLiveApply, 60)}) },
 	} {
 		for _, uplink := range []string{"redis", "store"} {
 			t.Run(name+"/"+uplink, func(t *testing.T) {
@@ -100,11 +103,11 @@ func hashOf(s string) uint64 {
 }
 
 // runPlanted gives nil when the bug was not even come by.
-func runPlanted(t *testing.T, bug fault.Name, disturb func(*town), seed uint64) (r *checker.Report) {
+func runPlanted(t *testing.T, bug fault.Name, points []fault.Armed, disturb func(*town), seed uint64) (r *checker.Report) {
 	t.Run("", func(t *testing.T) {
 		w := newTown(t, "redis", 2, 2)
 		w.broken = true
-		w.plant(fault.Plan{Bugs: []fault.Name{bug}})
+		w.plant(fault.Plan{Bugs: []fault.Name{bug}, Points: points})
 		w.begin(func(o *load.Options) { o.Seed = seed })
 		if disturb != nil {
 			w.uplinks(400)
@@ -119,6 +122,14 @@ func runPlanted(t *testing.T, bug fault.Name, disturb func(*town), seed uint64) 
 		}
 	})
 	return r
+}
+
+// delays holds a point up n times, for half a second each.
+func delays(p fault.Name, n int) (all []fault.Armed) {
+	for i := range n {
+		all = append(all, fault.Armed{ID: fmt.Sprint(p, i), Point: p, Skip: 5 + 7*i, Action: fault.Delay, Millis: 500})
+	}
+	return all
 }
 
 func (w *town) uplinks(n int64) {
