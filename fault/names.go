@@ -24,7 +24,6 @@ const (
 	BugRevisionAlways Name = "revision always" // a reading that is there is stored again as its next revision
 	BugKeyIgnored     Name = "key ignored"     // an idempotency key that was used makes another command
 	BugCountedTwice   Name = "counted twice"   // an operation that ends counts two for its command
-	BugNoFence        Name = "no fence"        // who has lost a partition still writes
 	BugAnyTenant      Name = "any tenant"      // a device is shown to whoever knows its id
 	// Of the live state.
 	BugOlderOverwrites Name = "older overwrites" // a change is put in place whatever version is there

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"meterline/command"
-	"meterline/fault"
 )
 
 // fence checks that all partitions of f are still owned with their epochs and keeps it so until the end of the
@@ -45,7 +44,7 @@ func (t *tx) fence(f command.Fence) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("check the fence: %w", err)
 	}
-	if right != len(f) && !fault.Bug(fault.BugNoFence) {
+	if right != len(f) {
 		return time.Time{}, fmt.Errorf("%d of %d partitions: %w", len(f)-right, len(f), command.ErrLost)
 	}
 	if !t.postgres {
@@ -69,15 +68,11 @@ func (t *tx) movePositions(f command.Fence, ps []command.LogPosition) error {
 		}
 		in.add(p.Partition, epoch, p.Generation, string(p.Position))
 	}
-	epoch := ` AND epoch = v_epoch`
-	if fault.Bug(fault.BugNoFence) {
-		epoch = ``
-	}
 	n, err := t.exec(`
 		UPDATE partitions
 		SET log_generation = v_generation, position = v_position
 		FROM `+t.relation(in.columns, 1)+`
-		WHERE n = v_n`+epoch, in.args(t.dialect)...)
+		WHERE n = v_n AND epoch = v_epoch`, in.args(t.dialect)...)
 	if err != nil {
 		return fmt.Errorf("move log positions: %w", err)
 	}

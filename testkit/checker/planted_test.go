@@ -42,7 +42,6 @@ var planted = []struct {
 	{fault.BugRevisionAlways, nil, []string{"stored twice"}, nil},
 	{fault.BugKeyIgnored, nil, []string{"key"}, nil},
 	{fault.BugCountedTwice, nil, []string{"counts"}, nil},
-	{fault.BugNoFence, (*town).pauseBackend, []string{"lost", "moves", "two ends", "counts", "versions"}, nil},
 	{fault.BugAnyTenant, nil, []string{"leak"}, nil},
 	{fault.BugOlderOverwrites, nil, []string{"live state", "two ends"}, delays(fault.PointLiveApply, 60)},
 	{fault.BugPartAsWhole, nil, []string{"live state"}, nil},
