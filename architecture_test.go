@@ -59,6 +59,9 @@ var allowed = map[string][]string{
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
 	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
+	"testkit/history":       {},
+	"testkit/load":          {"testkit/history", "simulator", "mqtt", "command", "meterread"},
+	"testkit/checker":       {"testkit/history", "command", "meterread"},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
@@ -77,10 +80,10 @@ var technology = map[string][]string{
 	"github.com/mochi-mqtt/server/v2":         {"mqtt/broker", "testkit/cmd/edge"},                              // there as the broker beside ours
 	"github.com/mochi-mqtt/server/v2/packets": {"mqtt", "mqtt/broker", "mqtt/frame", "mqtt/plain", "simulator"}, // the codec, also for our own client
 	"github.com/eclipse/paho.mqtt.golang":     {"mqtt", "testkit/faults"},                                       // there as a device
-	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit", "testkit/cmd/drain"},
+	"github.com/redis/go-redis/v9":            {"state", "uplink", "cmd/launch", "cmd/backend", "cmd/gateway", "testkit", "testkit/cmd/drain", "testkit/checker"},
 	"github.com/alicebob/miniredis/v2":        {"state"},
 	"github.com/jmoiron/sqlx":                 {"store"},
-	"github.com/lib/pq":                       {"store", "testkit"},
+	"github.com/lib/pq":                       {"store", "testkit", "testkit/checker"},
 	"modernc.org/sqlite":                      {"store"},
 	"github.com/pressly/goose/v3":             {"store"},
 	"github.com/danielgtaylor/huma/v2":        {"httpapi"},

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 )
@@ -80,6 +81,9 @@ func (a *API) issue(ctx context.Context, by fleet.Token, in *struct {
 		return nil, err
 	}
 	v, replayed, err := a.commands.Issue(ctx, by, r, key)
+	if err != nil && fault.Bug(fault.BugAcceptedUnsaved) && classify(err).Status == http.StatusServiceUnavailable {
+		v, err = command.View{ID: command.ID(uuid.NewString()), Status: command.StatusRunning}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,10 @@ type desk struct {
 	agenda    *agenda
 	stats     *Stats
 	now       func() time.Time
-	answer    func(*result, fate) // gets every result once when it is to leave, in order
-	open      int                 // operations taken up whose results have not gone to answer
+	acts      func(*command.Message, meterread.DeviceID) // a meter is asked
+	repeats   func(*command.Message, meterread.DeviceID) // it is not, since it was before
+	answer    func(*result, fate)                        // gets every result once when it is to leave, in order
+	open      int                                        // operations taken up whose results have not gone to answer
 }
 
 // job is one operation on its way to a meter.
@@ -50,6 +52,7 @@ func (d *desk) take(m *command.Message) []meterread.DeviceID {
 		key := operationKey{m.CommandID, t.DeviceID}
 		if known := d.memory.find(key, now); known != nil {
 			d.stats.repeats.Add(1)
+			d.repeats(m, t.DeviceID)
 			known.attempt = max(known.attempt, m.Attempt)
 			if known.result == nil {
 				accepted = append(accepted, t.DeviceID) // already at it: its answer will name this attempt
@@ -80,6 +83,7 @@ func (d *desk) begin(j *job, now time.Time) bool {
 		return false
 	case d.site.answersItself(j.target.DeviceID):
 		if kind == command.DevicePing {
+			d.acts(j.message, j.target.DeviceID)
 			d.finish(j, fate{}, nil, &now, now)
 		} else {
 			d.refuse(j, codeUnsupportedKind, "an IPC has no registers of its own", now)
@@ -109,6 +113,7 @@ func (d *desk) advance(b *bus) {
 			continue
 		}
 		d.stats.acted.Add(1)
+		d.acts(j.message, j.target.DeviceID)
 		f := j.meter.dice.answer()
 		f.timeout = f.timeout && b.serial
 		if f.timeout {

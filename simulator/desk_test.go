@@ -29,6 +29,7 @@ func newTestDesk(t *testing.T, b Behaviour, meters ...SiteMeter) *testDesk {
 	d := &testDesk{clock: noon}
 	stats := &Stats{}
 	d.desk = &desk{behaviour: &b, site: site, memory: newMemory(b.MemorySize, stats), agenda: &agenda{}, stats: stats,
+		acts: func(*command.Message, meterread.DeviceID) {}, repeats: func(*command.Message, meterread.DeviceID) {},
 		now: func() time.Time { return d.clock }, answer: func(r *result, _ fate) { d.gone = append(d.gone, *r) }}
 	return d
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -30,13 +31,16 @@ type endpoint struct {
 	session   *session // nil while there is no connection
 	greeted   bool
 	ready     func() // called once, when the endpoint is subscribed for the first time
+	observer  Observer
+	orders    chan func(*endpoint)
+	quiet     *atomic.Bool // of the fleet
 }
 
 // newEndpoint builds the endpoint of a site.
-func newEndpoint(s Site, b *Behaviour, l *link, ledger *Ledger, stats *Stats, log *slog.Logger) (*endpoint, error) {
+func newEndpoint(s Site, b *Behaviour, l *link, o Options, stats *Stats) (*endpoint, error) {
 	e := &endpoint{
-		id: s.ID, behaviour: b, agenda: &agenda{}, journal: newJournal(ledger, stats), stats: stats, log: log, link: l,
-		dice: newDice(b, hashOf("endpoint/"+string(s.ID))),
+		id: s.ID, behaviour: b, agenda: &agenda{}, journal: newJournal(o.Ledger, stats), stats: stats, log: o.Log, link: l,
+		dice: newDice(b, hashOf("endpoint/"+string(s.ID))), observer: o.Observer, orders: make(chan func(*endpoint)),
 	}
 	count, delay := 1, time.Duration(0)
 	switch s.Kind {
@@ -55,7 +59,9 @@ func newEndpoint(s Site, b *Behaviour, l *link, ledger *Ledger, stats *Stats, lo
 	}
 	e.desk = &desk{
 		behaviour: b, site: e.site, memory: newMemory(b.MemorySize, stats), agenda: e.agenda, stats: stats, now: time.Now,
-		answer: e.outbox.put,
+		answer:  e.outbox.put,
+		acts:    func(m *command.Message, d meterread.DeviceID) { e.observer.Executed(e.id, m, d) },
+		repeats: func(m *command.Message, d meterread.DeviceID) { e.observer.Repeated(e.id, m, d) },
 	}
 	return e, nil
 }
@@ -88,6 +94,8 @@ func (e *endpoint) run(ctx context.Context) error {
 			return nil
 		case news := <-e.link.news:
 			e.handle(news)
+		case do := <-e.orders:
+			do(e)
 		case <-timer.C:
 		}
 	}
@@ -100,7 +108,7 @@ func (e *endpoint) handle(n news) {
 	case n.session != e.session: // of a connection that was given up
 	case n.err != nil:
 		e.log.Debug("connection lost", "endpoint_id", e.id, "error", n.err)
-		e.down()
+		e.down(n.err.Error())
 	default:
 		e.receive(n.packet)
 	}
@@ -108,6 +116,7 @@ func (e *endpoint) handle(n news) {
 
 func (e *endpoint) up(s *session) {
 	e.session = s
+	e.observer.Connected(e.id, s.conn.RemoteAddr().String())
 	e.stats.connected.Add(1)
 	e.stats.connects.Add(1)
 	if e.ready != nil {
@@ -116,8 +125,9 @@ func (e *endpoint) up(s *session) {
 	}
 	if e.behaviour.Hello && !e.greeted {
 		e.greeted = true
-		e.journal.add(&entry{topic: mqtt.UplinkTopic(e.id, mqtt.Event), payload: encode(eventMessage{
-			V: meterread.Version, MessageID: newMessageID(), Type: "hello", DeviceID: e.id, At: time.Now().UTC(),
+		id := newMessageID()
+		e.journal.add(&entry{id: id, channel: mqtt.Event, topic: mqtt.UplinkTopic(e.id, mqtt.Event), payload: encode(eventMessage{
+			V: meterread.Version, MessageID: id, Type: "hello", DeviceID: e.id, At: time.Now().UTC(),
 			Data: map[string]any{"meters": len(e.site.meters()), "maker": "meterline simulator"},
 		})})
 	}
@@ -144,11 +154,11 @@ func (e *endpoint) scheduleCare(s *session, in time.Duration) {
 		}
 		if s.unackedSince(time.Now().Add(-e.behaviour.AckTimeout)) {
 			e.log.Debug("no puback", "endpoint_id", e.id)
-			e.down()
+			e.down("no puback")
 			return
 		}
 		if err := s.ping(); err != nil {
-			e.down()
+			e.down(err.Error())
 			return
 		}
 		e.scheduleCare(s, e.careInterval())
@@ -156,10 +166,11 @@ func (e *endpoint) scheduleCare(s *session, in time.Duration) {
 }
 
 // down gives the connection up; the link sees it close and connects anew.
-func (e *endpoint) down() {
+func (e *endpoint) down(reason string) {
 	if e.session == nil {
 		return
 	}
+	e.observer.Disconnected(e.id, reason)
 	e.session.close()
 	e.session = nil
 	e.stats.connected.Add(-1)
@@ -169,7 +180,7 @@ func (e *endpoint) down() {
 func (e *endpoint) hangUp() {
 	if e.session != nil {
 		_ = e.session.disconnect() // a courtesy: the connection closes in any case
-		e.down()
+		e.down("done")
 	}
 }
 
@@ -191,6 +202,7 @@ func (e *endpoint) command(p packet) {
 		e.puback(p)
 		return
 	}
+	e.observer.Received(e.id, &m)
 	if e.desk.open+len(e.outbox.waiting)+e.journal.size+len(m.Targets) > e.behaviour.JournalSize {
 		// No room to keep the answers: not taken up and not acknowledged, so it will come again.
 		e.stats.refusedFull.Add(1)
@@ -202,10 +214,13 @@ func (e *endpoint) command(p packet) {
 		e.link.stayAway(e.behaviour.OfflineFor)
 	}
 	if before {
-		e.down() // went offline while the command arrived: never taken up
+		e.down("offline") // went offline while the command arrived: never taken up
 		return
 	}
 	accepted := e.desk.take(&m)
+	if p.qos > 0 && e.session != nil {
+		e.observer.Taken(e.id, &m)
+	}
 	e.puback(p)
 	if len(accepted) > 0 {
 		e.publish(mqtt.UplinkTopic(e.id, mqtt.Ack), encode(ackMessage{
@@ -213,7 +228,7 @@ func (e *endpoint) command(p packet) {
 		}))
 	}
 	if offline {
-		e.down()
+		e.down("offline")
 	}
 }
 
@@ -222,7 +237,7 @@ func (e *endpoint) puback(p packet) {
 		return
 	}
 	if err := e.session.puback(p.id); err != nil {
-		e.down()
+		e.down(err.Error())
 	}
 }
 
@@ -232,7 +247,7 @@ func (e *endpoint) publish(topic string, payload []byte) {
 		return
 	}
 	if err := e.session.publish(topic, payload, false, time.Now(), nil); err != nil {
-		e.down()
+		e.down(err.Error())
 	}
 }
 
@@ -253,15 +268,28 @@ func (e *endpoint) send() {
 			e.stats.duplicates.Add(1)
 		}
 		dup := entry.sent
+		if dup {
+			e.observer.Resent(e.id, entry.id)
+		} else {
+			e.observer.Published(e.id, Uplink{entry.id, entry.channel, entry.payload}, copies)
+		}
 		entry.sent = true
 		for range copies {
-			err := e.session.publish(entry.topic, entry.payload, dup, time.Now(), func() { e.journal.acked(entry) })
+			err := e.session.publish(entry.topic, entry.payload, dup, time.Now(), func() { e.acked(entry) })
 			if err != nil {
-				e.down()
+				e.down(err.Error())
 				return
 			}
 		}
 	}
+}
+
+// acked takes what was acknowledged out of the journal; a second PUBACK for it is nothing.
+func (e *endpoint) acked(entry *entry) {
+	if entry.place != nil {
+		e.observer.Acknowledged(e.id, entry.id)
+	}
+	e.journal.acked(entry)
 }
 
 // schedulePush hands in readings nobody asked for, each meter in its turn. A full journal drops them.
@@ -272,6 +300,9 @@ func (e *endpoint) schedulePush() {
 	for _, m := range e.site.meters() {
 		var push func()
 		push = func() {
+			if e.quiet.Load() {
+				return
+			}
 			if e.journal.size < e.behaviour.JournalSize {
 				e.push(m)
 			}
@@ -290,6 +321,9 @@ func (e *endpoint) push(m *Meter) {
 		return
 	}
 	values = owned(m.id, values)
-	e.journal.add(&entry{topic: mqtt.UplinkTopic(e.id, mqtt.Readings), size: len(values), readings: values,
-		payload: encode(readingsMessage{V: meterread.Version, MessageID: newMessageID(), Readings: values})})
+	id := newMessageID()
+	twice := e.behaviour.Faults.Duplicate > 0 && e.dice.rng.Float64() < e.behaviour.Faults.Duplicate
+	e.journal.add(&entry{id: id, channel: mqtt.Readings, topic: mqtt.UplinkTopic(e.id, mqtt.Readings), size: len(values), readings: values,
+		twice:   twice,
+		payload: encode(readingsMessage{V: meterread.Version, MessageID: id, Readings: values})})
 }

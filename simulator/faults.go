@@ -14,7 +14,7 @@ import (
 type Faults struct {
 	Late      float64 `json:"late"`      // of results: held back by Behaviour.LateBy
 	Lost      float64 `json:"lost"`      // of results: the device acted, but its answer never leaves; a repeat brings it
-	Duplicate float64 `json:"duplicate"` // of results: their message is published twice
+	Duplicate float64 `json:"duplicate"` // of results, and of readings nobody asked for: their message is published twice
 	Error     float64 `json:"error"`     // of results: a fault of the bus or the meter instead of readings
 	Offline   float64 `json:"offline"`   // of commands received: the connection drops, for Behaviour.OfflineFor
 	Garbage   float64 `json:"garbage"`   // of results: something that is no result goes out before them

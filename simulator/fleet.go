@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"meterline/meterread"
 )
 
 // Options say what a fleet is and where it connects.
@@ -19,6 +21,7 @@ type Options struct {
 	Behaviour   Behaviour
 	ConnectRate float64      // connections per second of the whole fleet; 0: as fast as it goes
 	Ledger      *Ledger      // nil: nothing is kept for Check
+	Observer    Observer     // nil: nobody
 	Log         *slog.Logger // nil: silent
 }
 
@@ -26,6 +29,8 @@ type Options struct {
 type Fleet struct {
 	sites     []Site
 	endpoints []*endpoint
+	byID      map[meterread.DeviceID]*endpoint
+	quiet     atomic.Bool // no more readings that nobody asked for
 	stats     Stats
 	ready     chan struct{}
 	waiting   atomic.Int64 // endpoints that were never subscribed yet
@@ -45,26 +50,31 @@ func New(o Options) (*Fleet, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
 	limit := rate.NewLimiter(rate.Inf, 1)
 	if o.ConnectRate > 0 {
 		limit = rate.NewLimiter(rate.Limit(o.ConnectRate), max(1, int(o.ConnectRate/10)))
 	}
-	f := &Fleet{sites: o.Sites, ready: make(chan struct{})}
+	f := &Fleet{sites: o.Sites, ready: make(chan struct{}), byID: map[meterread.DeviceID]*endpoint{}}
 	behaviour := o.Behaviour
 	f.waiting.Store(int64(len(o.Sites)))
 	for _, s := range o.Sites {
 		l := &link{id: s.ID, credentials: s.Credentials, brokers: o.Brokers, behaviour: &behaviour, admit: limit.Wait,
 			stats: &f.stats, news: make(chan news, 4)}
-		e, err := newEndpoint(s, &behaviour, l, o.Ledger, &f.stats, o.Log)
+		e, err := newEndpoint(s, &behaviour, l, o, &f.stats)
 		if err != nil {
 			return nil, fmt.Errorf("build fleet: %w", err)
 		}
+		e.quiet = &f.quiet
 		e.ready = func() {
 			if f.waiting.Add(-1) == 0 {
 				close(f.ready)
 			}
 		}
 		f.endpoints = append(f.endpoints, e)
+		f.byID[s.ID] = e
 	}
 	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"container/list"
 
 	"meterline/meterread"
+	"meterline/mqtt"
 )
 
 // journal keeps an endpoint's uplinks in the order in which they were made. An entry leaves only after its PUBACK; after a
@@ -19,6 +20,8 @@ type journal struct {
 
 // entry is one message of the journal.
 type entry struct {
+	id       string // of the message
+	channel  mqtt.Channel
 	topic    string
 	payload  []byte
 	size     int // results or readings in it

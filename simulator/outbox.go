@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"meterline/meterread"
+	"meterline/mqtt"
 )
 
 // outbox puts results together into messages: an IPC sends those that come close together in one. One goroutine only.
@@ -52,11 +53,11 @@ func (o *outbox) flush() {
 	if len(o.waiting) == 0 {
 		return
 	}
-	e := &entry{topic: o.topic, size: len(o.waiting), twice: o.twice}
+	e := &entry{id: newMessageID(), channel: mqtt.Result, topic: o.topic, size: len(o.waiting), twice: o.twice}
 	for _, r := range o.waiting {
 		e.readings = append(e.readings, owned(r.DeviceID, r.Readings)...)
 	}
-	e.payload = encode(resultMessage{V: meterread.Version, MessageID: newMessageID(), Results: o.waiting})
+	e.payload = encode(resultMessage{V: meterread.Version, MessageID: e.id, Results: o.waiting})
 	o.stats.results.Add(int64(len(o.waiting)))
 	o.waiting, o.bytes, o.twice = nil, 0, false
 	o.round++

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"meterline/command"
+	"meterline/fault"
 )
 
 // The live state of a command is two hashes that live and die together:
@@ -57,6 +58,9 @@ func (r *Redis) Fill(ctx context.Context, token string, v command.View) error {
 		return nil
 	}
 	ops := sorted(v.Operations)
+	if fault.Bug(fault.BugPartAsWhole) {
+		ops = ops[:(len(ops)+1)/2]
+	}
 	keys := append(commandKeys(v.ID), commandKey(v.ID)+":fill:"+newToken())
 	if err := r.copyOperations(ctx, keys[3], ops); err != nil {
 		return fmt.Errorf("copy the operations of command %s: %w", v.ID, err)
@@ -211,7 +215,12 @@ func (r *Redis) Apply(ctx context.Context, changes []command.Change) error {
 		}
 		calls[i] = call{commandKeys(c.Command.ID), args}
 	}
-	answers, err := r.runAll(ctx, applyScript, calls)
+	fault.Point(fault.LiveApply)
+	script := applyScript
+	if fault.Bug(fault.BugOlderOverwrites) {
+		script = unguarded()
+	}
+	answers, err := r.runAll(ctx, script, calls)
 	if err == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 )
@@ -66,6 +67,11 @@ func (t *tx) change(f command.Fence, need command.Need, decide func(*command.Tx)
 	if err := decide(x); err != nil {
 		return command.Committed{}, asIs{err}
 	}
+	if fault.Bug(fault.BugPositionApart) && len(x.Positions) > 0 {
+		if err := t.moveApart(f, x.Positions); err != nil {
+			return command.Committed{}, err
+		}
+	}
 	done := command.Committed{Now: now}
 	if done.Changes, err = t.writeMoves(x, before); err != nil {
 		return command.Committed{}, err
@@ -83,6 +89,11 @@ func (t *tx) change(f command.Fence, need command.Need, decide func(*command.Tx)
 		return command.Committed{}, err
 	}
 	return done, t.movePositions(f, x.Positions)
+}
+
+// moveApart commits positions by themselves, as nobody may.
+func (t *tx) moveApart(f command.Fence, ps []command.LogPosition) error {
+	return t.transact(t.ctx, t.writes, nil, func(t *tx) error { return t.movePositions(f, ps) })
 }
 
 var keyColumns = columns("v_command text, v_device text")

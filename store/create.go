@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -166,7 +167,7 @@ func (t *tx) claimKey(tenant fleet.Tenant, id command.ID, key command.Idempotenc
 	if err != nil {
 		return "", fmt.Errorf("claim the idempotency key: %w", err)
 	}
-	if n == 0 {
+	if n == 0 && !fault.Bug(fault.BugKeyIgnored) {
 		return t.usedKey(tenant, key)
 	}
 	if t.postgres {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 )
@@ -130,7 +131,11 @@ func (db *DB) Device(ctx context.Context, tenant fleet.Tenant, id fleet.DeviceID
 
 // device loads one device with its groups; fleet.ErrNotFound when it is not the tenant's.
 func (t *tx) device(tenant fleet.Tenant, id fleet.DeviceID) (fleet.Device, error) {
-	ds, err := t.findDevices(`WHERE id = $1 AND tenant = $2`, string(id), string(tenant))
+	of := ` AND tenant = $2`
+	if fault.Bug(fault.BugAnyTenant) {
+		of = ` AND $2 <> ''`
+	}
+	ds, err := t.findDevices(`WHERE id = $1`+of, string(id), string(tenant))
 	if err != nil {
 		return fleet.Device{}, err
 	}

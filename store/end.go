@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/meterread"
 )
 
@@ -95,16 +96,20 @@ func (e *ending) which(f command.Fence, now time.Time, args []any) (string, []an
 	if e.as == command.Cancelled {
 		deadline = ` AND expires_at > $3` // the deadline was first
 	}
+	open := yetToEnd
+	if fault.Bug(fault.BugEndTwice) {
+		open = `state <> 'expired' AND state <> 'cancelled'`
+	}
 	args = append(args, timeText(now))
 	if f == nil {
-		return yetToEnd + deadline, args
+		return open + deadline, args
 	}
 	parts := make([]int, 0, len(f))
 	for n := range f {
 		parts = append(parts, n)
 	}
 	slices.Sort(parts)
-	return yetToEnd + deadline + ` AND ` + e.amongInts("partition", 4), append(args, ints(e.dialect, parts))
+	return open + deadline + ` AND ` + e.amongInts("partition", 4), append(args, ints(e.dialect, parts))
 }
 
 // lockSome locks operations in order of their keys, and counts them where they are.

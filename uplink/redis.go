@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"meterline/command"
+	"meterline/fault"
 )
 
 // The log in Redis is one stream per partition, meterline:uplink:{<n>}, with a key beside it that names its generation,
@@ -169,8 +170,12 @@ func (r *Redis) trim(ctx context.Context) error {
 	for n, p := range due {
 		calls = append(calls, call{n, []any{p.Generation, string(p.Position)}})
 	}
+	script := trimScript
+	if fault.Bug(fault.BugTrimByLength) {
+		script = redis.NewScript(`return redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)`)
+	}
 	var failed error
-	for i, a := range runAll(ctx, r.client, trimScript, calls) {
+	for i, a := range runAll(ctx, r.client, script, calls) {
 		n := calls[i].partition
 		removed, err := a.Int64()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"meterline/command"
+	"meterline/fault"
 	"meterline/meterread"
 )
 
@@ -45,6 +46,12 @@ func (r *Redis) readFrom(ctx context.Context, from []command.LogPosition, limit 
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read partition %d of the uplink log: %w", from[i].Partition, err)
+		}
+		if fault.Bug(fault.BugSkipAfter) && from[i].Generation != "" && batches[i].Generation != from[i].Generation {
+			batches[i].Entries = nil
+		}
+		if n := len(batches[i].Entries); n > 1 && fault.Bug(fault.BugPositionLost) {
+			batches[i].Entries = batches[i].Entries[:n-1]
 		}
 		r.metrics.read.Add(float64(len(batches[i].Entries)))
 		r.tell(from[i], batches[i].Generation)

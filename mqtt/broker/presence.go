@@ -70,7 +70,9 @@ func (p *presence) begin(ctx context.Context, s *session) {
 	defer place.order.Unlock()
 	if old := place.current.Swap(s); old != nil {
 		p.metrics.stopped.WithLabelValues("taken_over").Inc()
-		old.link.stop(packets.ErrSessionTakenOver)
+		if !fault.Bug(fault.BugOldStays) {
+			old.link.stop(packets.ErrSessionTakenOver)
+		}
 		if !s.clean { // a persistent session goes on here
 			s.resumed = p.keep(old, old.isSubscribed()).subscribed
 		}
@@ -201,7 +203,7 @@ func (p *presence) opened(other command.Session) {
 // yield stops the session here when another gateway has a newer one. Called after either side has changed.
 func (p *presence) yield(place *slot) {
 	s := place.current.Load()
-	if s == nil {
+	if s == nil || fault.Bug(fault.BugOldReigns) {
 		return
 	}
 	if epoch := s.epoch.Load(); epoch != 0 && epoch < place.foreign.Load() {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -85,8 +86,12 @@ func (u *uplinks) uplink(endpoint fleet.DeviceID, epoch int64, kind command.Upli
 // that nobody fills the shard before others; and at QoS 1 (id is not 0) while the shard is full, where QoS 0 is shed. It
 // fails when ctx is done.
 func (u *uplinks) take(ctx context.Context, s *session, kind command.UplinkKind, payload []byte, id uint16) error {
+	sender := s.who.endpoint
+	if fault.Bug(fault.BugSenderByWord) {
+		sender = byItsOwnWord(payload, sender)
+	}
 	e := entry{
-		uplink: u.uplink(s.who.endpoint, s.epoch.Load(), kind, payload),
+		uplink: u.uplink(sender, s.epoch.Load(), kind, payload),
 		from:   s, id: id, taken: u.now(),
 	}
 	fault.Point(fault.UplinkRead)
@@ -221,6 +226,9 @@ func (s *shard) commit(ctx context.Context, batch []entry) error {
 			uplinks = append(uplinks, batch[i].uplink)
 		}
 	}
+	if fault.Bug(fault.BugPubackFirst) {
+		s.acknowledge(batch)
+	}
 	var err error
 	if len(uplinks) > 0 {
 		err = s.append(ctx, uplinks)
@@ -234,7 +242,9 @@ func (s *shard) commit(ctx context.Context, batch []entry) error {
 		return err
 	}
 	fault.Point(fault.UplinkAppended)
-	s.acknowledge(batch)
+	if !fault.Bug(fault.BugPubackFirst) {
+		s.acknowledge(batch)
+	}
 	fault.Point(fault.UplinkAcknowledged)
 	s.fanout.offer(batch)
 	s.finish(batch)
@@ -354,6 +364,17 @@ func (s *shard) abandon(batch []entry, cause error) {
 		s.of.log.Error("cannot append to the uplink log: clients are disconnected without an acknowledgement",
 			"clients", stopped, "entries", len(batch), "error", cause)
 	}
+}
+
+// byItsOwnWord is what a gateway would take for the sender that believed payloads.
+func byItsOwnWord(payload []byte, otherwise fleet.DeviceID) fleet.DeviceID {
+	const field = `"device_id":"`
+	_, rest, found := bytes.Cut(payload, []byte(field))
+	id, _, whole := bytes.Cut(rest, []byte(`"`))
+	if !found || !whole {
+		return otherwise
+	}
+	return fleet.DeviceID(id)
 }
 
 // topicOf is where an uplink was published.
