@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 
 	// for tests only
 	"fleet/fleettest":       {"fleet", "meterread"},
+	"command/commandtest":   domain,
 	"cmd/launch/launchtest": {},
 	"mqtt/wiretest":         {},
 	"testkit":               {},

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"meterline/fault"
 )
 
 // The bounds of one batch: what is taken over in one transaction.
@@ -57,7 +59,11 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 	var batches []LogBatch
 	var from []LogPosition
-	for p, c := range w.cursors {
+	for _, p := range w.held() {
+		c, known := w.cursors[p]
+		if !known {
+			continue
+		}
 		if rest, ok := w.unread[p]; ok {
 			batches = append(batches, rest)
 		} else {
@@ -176,10 +182,17 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	for _, f := range facts {
 		parts[f.Partition] = struct{}{}
 	}
+	if fault.Bug(fault.BugPositionAlone) {
+		if _, err := w.change(ctx, parts, Need{}, func(tx *Tx) error { tx.Positions = positions; return nil }); err != nil {
+			return err
+		}
+	}
 	named := false
 	var letters map[string]int
+	var moved []Arrived
 	judgeAll := func(tx *Tx) error {
-		j := judge{tx: tx, runTimeout: w.opt.RunTimeout}
+		moved = moved[:0]
+		j := judge{tx: tx, runTimeout: w.opt.RunTimeout, follow: func(o *Operation) { moved = w.follow(tx, o, moved) }}
 		for _, f := range facts {
 			j.take(f)
 		}
@@ -213,6 +226,7 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	}
 	w.opt.Log.Stored(ctx, positions)
 	w.projector.take(done)
+	w.projector.tell(moved)
 	return nil
 }
 
@@ -252,7 +266,8 @@ func (w *Worker) needOf(facts []fact) (Need, map[int]struct{}) {
 	return need, parts
 }
 
-// name adds the operations that a hint is about: only the owner knows which message carried which.
+// name adds the operations that a hint is about, and their devices, which may have moved: only the owner knows which message
+// carried which.
 func (w *Worker) name(f *fact) {
 	if f.Corrupt {
 		return
@@ -273,6 +288,12 @@ func (w *Worker) name(f *fact) {
 					f.keys = append(f.keys, k)
 				}
 			}
+		}
+	}
+	if f.Kind == UplinkUndeliverable || f.Kind == UplinkDisconnected {
+		f.devices = f.devices[:0]
+		for _, k := range f.keys {
+			f.devices = append(f.devices, k.DeviceID)
 		}
 	}
 }

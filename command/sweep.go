@@ -3,16 +3,22 @@ package command
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
+	"hash/fnv"
+	"strconv"
 	"time"
+
+	"meterline/fault"
 )
 
 // retryAfter is when an operation whose lease is over is sent again, give or take a fifth.
 var retryAfter = []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute}
 
-func backoff(attempts int) time.Duration {
+// backoff spreads what became due together by what the operation is, so that the same history always goes the same way.
+func backoff(k Key, attempts int) time.Duration {
 	d := retryAfter[min(max(attempts, 1), len(retryAfter))-1]
-	return d + time.Duration((rand.Float64()*0.4-0.2)*float64(d))
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(string(k.CommandID) + "/" + string(k.DeviceID) + "/" + strconv.Itoa(attempts)))
+	return d + time.Duration((float64(h.Sum32())/(1<<32)*0.4-0.2)*float64(d))
 }
 
 // sweep is the only way back: leases that are over, deadlines that have passed, gateways that are gone, and a look at what
@@ -43,7 +49,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	var need Need
 	parts := map[int]struct{}{}
 	for _, m := range w.messages {
-		if !m.lease.Before(w.horizon[m.endpoint.partition]) {
+		if !m.lease.Before(w.readPast(m.endpoint.partition)) {
 			continue
 		}
 		for k := range m.keys {
@@ -62,21 +68,29 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 		keys[k] = struct{}{}
 	}
 	need.Devices = devicesOf(keys)
+	if fault.Bug(fault.BugSweepUnfenced) {
+		clear(parts)
+	}
 	died := 0
 	var moved []Arrived
 	done, err := w.change(ctx, parts, need, func(tx *Tx) error {
 		died, moved = 0, moved[:0]
 		for _, k := range need.Operations {
 			o := tx.Operations[k]
+			if o != nil && !o.State.Open() && fault.Bug(fault.BugEndedRequeued) {
+				o.State = Sent
+			}
 			switch {
 			case o == nil || !o.State.InFlight():
 			case !tx.Now.Before(o.ExpiresAt): // everybody sees it as expired: the deadline's own sweep writes it
 			case o.Attempts >= o.MaxAttempts:
 				o.must(o.Die(tx.Now))
-				tx.DeadLetters = append(tx.DeadLetters, deadOperation(o, tx.Now))
+				if !fault.Bug(fault.BugNoLetter) {
+					tx.DeadLetters = append(tx.DeadLetters, deadOperation(o, tx.Now))
+				}
 				died++
 			default:
-				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o.Attempts)), true, "no answer"))
+				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(k, o.Attempts)), !fault.Bug(fault.BugAttemptForgiven), "no answer"))
 				moved = w.follow(tx, o, moved)
 			}
 		}
@@ -95,6 +109,14 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	w.projector.take(done)
 	w.projector.tell(moved)
 	return nil
+}
+
+// readPast is the moment up to which everything that was appended to the partition has been taken over.
+func (w *Worker) readPast(partition int) time.Time {
+	if fault.Bug(fault.BugLeaseByClock) {
+		return w.opt.Clock.Now()
+	}
+	return w.horizon[partition]
 }
 
 func deadOperation(o *Operation, now time.Time) DeadLetter {
@@ -172,7 +194,7 @@ func (w *Worker) lookForDue(ctx context.Context) error {
 // a result that was appended before it still counts.
 func (w *Worker) endDue(ctx context.Context, c Command) (n int, more bool, err error) {
 	as, reason := Expired, ""
-	if w.opt.Clock.Now().Before(c.ExpiresAt) {
+	if (!c.CancelledAt.IsZero() || fault.Bug(fault.BugDueByGuess)) && w.opt.Clock.Now().Before(c.ExpiresAt) {
 		as, reason = Cancelled, "cancelled"
 	}
 	parts := map[int]struct{}{}
@@ -191,7 +213,8 @@ func (w *Worker) endDue(ctx context.Context, c Command) (n int, more bool, err e
 	w.due.after = after
 	w.settle(done.Changes)
 	w.projector.take(done)
-	if !more && len(parts) == len(w.fence) && !c.Expanding {
+	// As cancelled it has been swept only if the record, too, took the deadline to lie ahead: this process's clock may be behind.
+	if !more && len(parts) == len(w.fence) && !c.Expanding && (as == Expired || done.Now.Before(c.ExpiresAt) || fault.Bug(fault.BugDueByGuess)) {
 		w.due.done[c.ID] = time.Now()
 	}
 	return len(done.Changes), more, nil

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"meterline/fault"
 )
 
 // Worker is the one owner of a set of partitions. It dispatches, collects and sweeps for their endpoints in one goroutine,
@@ -107,7 +109,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		busy, err := w.runOnce(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.stumble(ctx, err, wait)
+			if !w.stumble(err) {
+				pause(ctx, wait)
+			}
 			wait = min(2*wait, backOffMost)
 			continue
 		case !busy:
@@ -148,7 +152,7 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 var errDoubt = errors.New("it is not known what was committed")
 
 func inDoubt(err error) error {
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) && !fault.Bug(fault.BugDoubtIsNo) {
 		return fmt.Errorf("%w: %w", errDoubt, err)
 	}
 	return err
@@ -173,12 +177,12 @@ func (w *Worker) rest(ctx context.Context) {
 }
 
 // stumble takes in an error of a round. A lost partition is looked at again at once, everything else after a while.
-func (w *Worker) stumble(ctx context.Context, err error, wait time.Duration) {
+func (w *Worker) stumble(err error) (atOnce bool) {
 	w.opt.Metrics.Stumbles.Inc()
 	if errors.Is(err, ErrLost) {
 		w.opt.Logger.Info("a partition has another owner", "owner", w.opt.Owner)
 		w.next.hold = time.Time{}
-		return
+		return true
 	}
 	w.opt.Logger.Warn("the worker cannot go on, it will try again", "error", err)
 	if errors.Is(err, errDoubt) {
@@ -186,12 +190,7 @@ func (w *Worker) stumble(ctx context.Context, err error, wait time.Duration) {
 		w.forget(w.held())
 		w.next.hold = time.Time{}
 	}
-	rest := time.NewTimer(wait)
-	defer rest.Stop()
-	select {
-	case <-ctx.Done():
-	case <-rest.C:
-	}
+	return false
 }
 
 // giveBack lets others take over at once.

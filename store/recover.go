@@ -100,8 +100,7 @@ func (t *tx) recoverSeq(r *command.Recovered, now time.Time) error {
 	return nil
 }
 
-// recoverCommands looks back to when the partitions' owners before were heard of last: nobody has carried anything into the
-// live state since.
+// recoverCommands looks back to when the partitions' owners before were known not to be behind with the live state.
 func (t *tx) recoverCommands(r *command.Recovered, partitions string, now time.Time) error {
 	since := now
 	err := t.each(func(row scanner) error {
