@@ -138,7 +138,7 @@ func (b *backend) call(site string, f func() error) error {
 	if w.calm {
 		return f()
 	}
-	if w.away(w.logAway) && (site == "Read" || site == "Sessions" || site == "Gateways") || w.away(w.recordAway) && slices.Contains(inRecord, site) {
+	if w.away(w.logUnread) && site == "Read" || w.away(w.logAway) && (site == "Read" || site == "Sessions" || site == "Gateways") || w.away(w.recordAway) && slices.Contains(inRecord, site) {
 		w.trace.add(b.name, site, "is away")
 		return fmt.Errorf("simulated: %w", command.ErrUnavailable)
 	}

@@ -32,6 +32,9 @@ var planted = []struct {
 	{fault.BugDueByGuess, 5000},
 	{fault.BugFollowsNot, 5000},
 	{fault.BugTakenBackEarly, 5000},
+	{fault.BugFromTheFuture, 20000},
+	{fault.BugOthersBegin, 20000},
+	{fault.BugNeverBehind, 20000},
 }
 
 // The checks are checked: each bug that is planted is found, and soon.

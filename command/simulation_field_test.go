@@ -84,6 +84,9 @@ func (w *world) stumble() {
 	case n == 3:
 		w.trace.add("the record is away")
 		w.recordAway = time.Now().Add(w.upTo(8 * time.Second))
+	case n == 4:
+		w.trace.add("the log cannot be read")
+		w.logUnread = time.Now().Add(w.upTo(12 * time.Second))
 	case e.online() && n < 8:
 		e.disconnect()
 	default:

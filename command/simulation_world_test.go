@@ -3,6 +3,7 @@ package command_test
 import (
 	"context"
 	"fmt"
+	"hash"
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
@@ -32,7 +33,7 @@ type world struct {
 	presence map[command.DeviceID]command.Session // as Redis has it
 	beats    map[command.Gateway]int64            // as Redis has it
 
-	recordAway, logAway time.Time // until when they cannot be reached
+	recordAway, logAway, logUnread time.Time // until when they cannot be reached; the log cannot be read, and can be written
 
 	backends []*backend
 	made     int // workers that were ever started
@@ -327,14 +328,8 @@ func outcome(err error) string {
 // trace is what happened, as a number and, to be told, in words.
 type trace struct {
 	tell  bool
-	hash  hashed
+	hash  hash.Hash64
 	lines []string
-	world *world
-}
-
-type hashed interface {
-	Write([]byte) (int, error)
-	Sum64() uint64
 }
 
 func (t *trace) add(words ...string) {

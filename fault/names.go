@@ -26,4 +26,7 @@ const (
 	BugDueByGuess      Name = "due-by-guess"      // what is due by the record's clock, and not by ours, counts as swept
 	BugFollowsNot      Name = "follows-not"       // what is queued again stays with the endpoint that its device has left
 	BugTakenBackEarly  Name = "taken-back-early"  // what was not handed over goes back whatever has become of it
+	BugFromTheFuture   Name = "from-the-future"   // an uplink is taken to have come after it was read
+	BugOthersBegin     Name = "others-begin"      // an endpoint that the device has left says that it has begun
+	BugNeverBehind     Name = "never-behind"      // an owner says that the live state has all that it committed
 )

@@ -2,6 +2,7 @@ package commandtest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,6 +19,9 @@ func (l *Ledger) Create(_ context.Context, c command.Command, ttl time.Duration,
 	if !c.NotBefore.IsZero() {
 		c.ExpiresAt = c.NotBefore.Add(ttl)
 	}
+	if wrong := l.checkTargets(c); len(wrong) > 0 {
+		return command.Created{}, &command.Invalid{Fields: wrong}
+	}
 	found := l.candidates(c, "")
 	if len(found) == 0 {
 		return command.Created{}, &command.Invalid{Fields: []command.FieldError{{Pointer: "/targets", Detail: "matches no device"}}}
@@ -33,6 +37,26 @@ func (l *Ledger) Create(_ context.Context, c command.Command, ttl time.Duration,
 	return command.Created{Command: l.show(kept), Operations: ops}, nil
 }
 
+// checkTargets complains about devices that cannot be targets.
+func (l *Ledger) checkTargets(c command.Command) (wrong []command.FieldError) {
+	for i, id := range c.Selector.DeviceIDs {
+		d, ok := l.devices[id]
+		detail := ""
+		switch {
+		case !ok || d.Tenant != c.Tenant:
+			detail = "there is no such device"
+		case !d.Enabled:
+			detail = "the device is disabled"
+		case d.Kind == fleet.IPC && c.Kind != command.DevicePing:
+			detail = "an IPC itself cannot be asked for " + string(c.Kind)
+		}
+		if detail != "" {
+			wrong = append(wrong, command.FieldError{Pointer: fmt.Sprintf("/targets/device_ids/%d", i), Detail: detail})
+		}
+	}
+	return wrong
+}
+
 // bear makes operations of candidates and counts them.
 func (l *Ledger) bear(c *command.Command, found []command.Candidate, born command.BornFunc) []*command.Operation {
 	ops := make([]*command.Operation, len(found))
@@ -43,7 +67,7 @@ func (l *Ledger) bear(c *command.Command, found []command.Candidate, born comman
 		l.count(c, command.Queued, o)
 		l.made[c.ID]++
 		c.Expanded = d.DeviceID
-		ops[i] = l.load(o)
+		ops[i] = o
 	}
 	return ops
 }
