@@ -29,6 +29,3 @@ func (w *Worker) Carry(ctx context.Context, force bool) (did bool, err error) {
 
 // ExpandOnce makes some operations of a command that is being expanded.
 func (e *Expander) ExpandOnce(ctx context.Context) (bool, error) { return e.runOnce(ctx) }
-
-// Leases says how many operations in flight the worker knows of.
-func (w *Worker) Flying() int { return len(w.flying) }

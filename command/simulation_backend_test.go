@@ -103,11 +103,10 @@ func (b *backend) round() {
 		return err
 	})
 	b.inRound = false
-	b.world.check.afterRound(b)
 }
 
 func (b *backend) carry() {
-	if b.worker == nil || b.inCarry {
+	if b.worker == nil || b.inCarry || b.world.profile.lazy && b.world.chance(85) {
 		return
 	}
 	b.inCarry = true

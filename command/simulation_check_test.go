@@ -71,8 +71,6 @@ func (c *checker) reshaped(d fleet.Device) { c.disabled[d.ID] = c.disabled[d.ID]
 
 func (c *checker) healed() { c.since = time.Now() }
 
-func (c *checker) afterRound(*backend) {}
-
 // published looks at a message when it leaves a backend: what is on its way is written down before it leaves.
 func (c *checker) published(endpoint command.DeviceID, m command.Message) {
 	for _, t := range m.Targets {
@@ -418,6 +416,11 @@ func (c *checker) atRest() {
 	c.messages(letters)
 	c.readings()
 	c.cached()
+	for _, id := range c.world.ledger.Issued() { // what users were told is still so
+		if v, err := c.world.service.Get(context.Background(), user, id); err == nil {
+			c.shown(v)
+		}
+	}
 }
 
 func (c *checker) counts(cmd *command.Command) {

@@ -292,6 +292,9 @@ func (e *endpoint) hears(m command.Message, t command.Target) {
 	if w.chance(w.profile.silent) { // it forgets, or its bus is stuck
 		return
 	}
+	if left := a.expires.Sub(w.now()); w.chance(8) && left > 0 { // at the last moment
+		a.due = time.Now().Add(left - w.upTo(60*time.Millisecond))
+	}
 	e.memory[k] = a
 	e.tasks = append(e.tasks, a)
 	if w.draw.IntN(2) == 0 {

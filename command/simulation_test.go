@@ -15,7 +15,7 @@ import (
 
 var (
 	seedFlag      = flag.Int64("seed", -1, "play this schedule of the simulation alone and tell what happens in it")
-	schedulesFlag = flag.Int("schedules", 2000, "how many schedules of the simulation are played")
+	schedulesFlag = flag.Int("schedules", 1000, "how many schedules of the simulation are played")
 	fromFlag      = flag.Uint64("from", 1, "the seed of the first of them")
 )
 

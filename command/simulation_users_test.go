@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"meterline/command"
@@ -90,6 +91,11 @@ func (w *world) poll() {
 		return
 	}
 	id := ids[w.draw.IntN(len(ids))]
+	if w.draw.IntN(2) == 0 { // whoever waits looks when it must be over
+		if i := slices.IndexFunc(ids, func(id command.ID) bool { c := w.ledger.Command(id); return c.Running() && !c.ExpiresAt.After(w.now()) }); i >= 0 {
+			id = ids[i]
+		}
+	}
 	v, err := w.service.Get(context.Background(), user, id)
 	w.trace.add("poll", w.alias(id), short(err), string(v.Status))
 	if err == nil {

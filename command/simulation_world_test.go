@@ -58,6 +58,7 @@ type profile struct {
 	flaky, silent, poison, users, fleet int // of 100 steps, or answers
 	flush                               int // of 1000 steps
 	workers                             int
+	roaming, lazy                       bool // devices move often; what goes to the live state piles up
 	wide                                bool // one endpoint with more meters than its window
 	deliveryLease, runTimeout           time.Duration
 	recordAhead, logAhead               time.Duration
@@ -67,10 +68,10 @@ type profile struct {
 func newProfile(r *rand.Rand) profile {
 	pick := func(of ...int) int { return of[r.IntN(len(of))] }
 	p := profile{
-		steps: 60 + r.IntN(160), crash: pick(0, 0, 3, 12), fail: pick(0, 0, 5, 30), doubt: pick(0, 0, 5, 20), pause: pick(0, 3, 15),
+		steps: 60 + r.IntN(160), crash: pick(0, 3, 12, 40), fail: pick(0, 0, 5, 30), doubt: pick(0, 0, 5, 20), pause: pick(0, 3, 15, 50),
 		lost: pick(0, 2, 15), late: pick(0, 5, 20), twice: pick(0, 3), shed: pick(0, 10, 40), unacked: pick(0, 5, 30),
 		flaky: pick(1, 3), silent: pick(0, 5, 40), poison: pick(0, 4), users: pick(4, 8), fleet: pick(0, 2), flush: pick(0, 0, 0, 3),
-		workers: 1 + r.IntN(3), wide: r.IntN(25) == 0,
+		workers: pick(1, 2, 3, 3), wide: r.IntN(25) == 0, roaming: r.IntN(6) == 0, lazy: r.IntN(4) == 0,
 		deliveryLease: 2 * time.Second, runTimeout: 6 * time.Second,
 		recordAhead: time.Duration(r.IntN(10_000)-5000) * time.Millisecond, logAhead: time.Duration(r.IntN(10_000)-5000) * time.Millisecond,
 		shortest: 4 * time.Second, longest: 40 * time.Second,
@@ -191,6 +192,10 @@ func (w *world) run() {
 func (w *world) step() {
 	if w.draw.IntN(1000) < w.profile.flush {
 		w.flush()
+		return
+	}
+	if w.profile.roaming && w.draw.IntN(20) == 0 {
+		w.reshape()
 		return
 	}
 	switch n := w.draw.IntN(100); {
