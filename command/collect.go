@@ -80,11 +80,27 @@ func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLogAway, err)
 	}
+	if w.tooCoarse(before) {
+		return batches, nil // read again
+	}
 	for i := range read {
 		w.translate(&read[i], before)
 	}
 	return append(batches, read...), nil
 }
+
+// tooCoarse says whether a first look at the log's clock took so long that it tells nothing: answers would be taken to have come
+// seconds before or after their deadlines. A log that is always slow is taken as it is.
+func (w *Worker) tooCoarse(before time.Time) bool {
+	if w.skewed || w.opt.Clock.Now().Sub(before) < slowTrip || w.coarse >= coarseMost {
+		return false
+	}
+	w.coarse++
+	return true
+}
+
+// coarseMost is how many looks at the log's clock may be thrown away.
+const coarseMost = 3
 
 // translate puts a batch's times into the record's clock. The log's clock was read after before and no later than now: the
 // horizon is put as early as that allows, so that no lease is judged over too soon. When entries were appended is put by the

@@ -51,6 +51,10 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			for seed := uint64(1); seed <= p.within; seed++ {
 				if wrong, _ := play(t, seed, cover, false); wrong != "" {
 					t.Logf("found by schedule %d: %s", seed, wrong)
+					fault.Set(fault.Plan{})
+					if wrong, _ := play(t, seed, cover, false); wrong != "" {
+						t.Errorf("without it schedule %d is wrong, too: %s", seed, wrong)
+					}
 					return
 				}
 			}

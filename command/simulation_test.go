@@ -2,7 +2,6 @@ package command_test
 
 import (
 	"flag"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -97,7 +96,7 @@ func TestSimulation(t *testing.T) {
 		len(cover.traces), len(cover.crashes), 2*len(cover.exist))
 	if testing.Verbose() {
 		for _, at := range slices.Sorted(maps.Keys(cover.exist)) {
-			t.Log(fmt.Sprintf("%6d before, %6d after  %s", cover.crashes[at+", before"], cover.crashes[at+", after"], at))
+			t.Logf("%6d before, %6d after  %s", cover.crashes[at+", before"], cover.crashes[at+", after"], at)
 		}
 	}
 }

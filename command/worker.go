@@ -28,6 +28,7 @@ type Worker struct {
 	horizon   map[int]time.Time // per partition: everything appended before it was read, by the record's clock
 	skew      time.Duration     // of the log's clock: what to add for the record's
 	skewed    bool
+	coarse    int              // looks at the log's clock that took too long to tell
 	unread    map[int]LogBatch // what was read and did not fit into the batch
 	endpoints map[DeviceID]*endpoint
 	ready     map[DeviceID]struct{} // endpoints that may have something to send
