@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"slices"
+	"time"
 
 	"meterline/fault"
 )
@@ -12,7 +13,12 @@ func (w *Worker) hold(ctx context.Context) error {
 	if !dueNow(&w.next.hold, holdEvery) {
 		return nil
 	}
-	held, excess, err := w.opt.Ledger.Hold(ctx, w.opt.Owner, w.opt.Lease, w.projector.behind())
+	behind := w.projector.behind()
+	if w.unsettled {
+		behind = time.Since(longAgo)
+	}
+	w.unsettled = true
+	held, excess, err := w.opt.Ledger.Hold(ctx, w.opt.Owner, w.opt.Lease, behind)
 	if err != nil {
 		return err
 	}
@@ -41,7 +47,9 @@ func (w *Worker) hold(ctx context.Context) error {
 		}
 	}
 	w.opt.Metrics.Partitions.Set(float64(len(w.fence)))
-	return w.takeOver(ctx, taken)
+	err = w.takeOver(ctx, taken)
+	w.unsettled = err != nil
+	return err
 }
 
 // held lists the partitions that are owned.

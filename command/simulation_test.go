@@ -100,3 +100,20 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 }
+
+// What a seed means does not depend on maps, clocks or what else runs.
+func TestASeedIsOneSchedule(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(25) {
+		_, first := play(t, seed, newCoverage(), true)
+		_, again := play(t, seed, newCoverage(), true)
+		if !slices.Equal(first, again) {
+			for i := range first {
+				if i >= len(again) || first[i] != again[i] {
+					t.Fatalf("schedule %d, step %d: %q", seed, i, first[i:min(i+3, len(first))])
+				}
+			}
+			t.Fatalf("schedule %d goes on at its second time", seed)
+		}
+	}
+}

@@ -14,10 +14,10 @@ import (
 var retryAfter = []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute}
 
 // backoff spreads what became due together by what the operation is, so that the same history always goes the same way.
-func backoff(k Key, attempts int) time.Duration {
-	d := retryAfter[min(max(attempts, 1), len(retryAfter))-1]
+func backoff(o *Operation) time.Duration {
+	d := retryAfter[min(max(o.Attempts, 1), len(retryAfter))-1]
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(string(k.CommandID) + "/" + string(k.DeviceID) + "/" + strconv.Itoa(attempts)))
+	_, _ = h.Write([]byte(strconv.FormatInt(o.Seq, 10) + "/" + string(o.DeviceID) + "/" + strconv.Itoa(o.Attempts)))
 	return d + time.Duration((float64(h.Sum32())/(1<<32)*0.4-0.2)*float64(d))
 }
 
@@ -90,7 +90,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 				}
 				died++
 			default:
-				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(k, o.Attempts)), !fault.Bug(fault.BugAttemptForgiven), "no answer"))
+				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o)), !fault.Bug(fault.BugAttemptForgiven), "no answer"))
 				moved = w.follow(tx, o, moved)
 			}
 		}

@@ -24,6 +24,7 @@ type Worker struct {
 	// one goroutine only
 	fence     Fence
 	granted   []int // what was held last, in the record's eyes
+	unsettled bool  // something may be held that was not taken over: it is not known how far behind that is
 	cursors   map[int]LogPosition
 	horizon   map[int]time.Time // per partition: everything appended before it was read, by the record's clock
 	skew      time.Duration     // of the log's clock: what to add for the record's
@@ -189,6 +190,7 @@ func (w *Worker) stumble(err error) (atOnce bool) {
 	if errors.Is(err, errDoubt) {
 		// What is in memory may not be what is in the record: read it again.
 		w.forget(w.held())
+		w.unsettled = true
 		w.next.hold = time.Time{}
 	}
 	return false
