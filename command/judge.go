@@ -24,7 +24,7 @@ type judge struct {
 
 // take judges one fact. A fact that panics the judge is buried alone.
 func (j *judge) take(f fact) {
-	if f.AppendedAt.After(j.tx.Now) && !fault.Bug(fault.BugFromTheFuture) { // it was there before this transaction began, whatever the log's clock says
+	if f.AppendedAt.After(j.tx.Now) { // it was there before this transaction began, whatever the log's clock says
 		f.AppendedAt = j.tx.Now
 	}
 	if f.Corrupt {

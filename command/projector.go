@@ -91,7 +91,7 @@ func (p *projector) poke() {
 func (p *projector) fold(c Change) {
 	id := c.Command.ID
 	runs := p.changes[id]
-	if len(runs) == 0 || runs[len(runs)-1].change.Command.Version != c.From && !fault.Bug(fault.BugFoldsOver) {
+	if len(runs) == 0 || runs[len(runs)-1].change.Command.Version != c.From {
 		runs = append(runs, &run{change: Change{From: c.From}, ops: map[DeviceID]*Operation{}})
 		p.changes[id] = runs
 	}

@@ -28,12 +28,10 @@ var planted = []struct {
 	{fault.BugNoWindow, 5000},
 	{fault.BugSweepUnfenced, 20000},
 	{fault.BugNoLetter, 5000},
-	{fault.BugFoldsOver, 20000},
 	{fault.BugBegunUntracked, 5000},
 	{fault.BugDueByGuess, 5000},
 	{fault.BugFollowsNot, 5000},
 	{fault.BugTakenBackEarly, 5000},
-	{fault.BugFromTheFuture, 20000},
 	{fault.BugOthersBegin, 20000},
 	{fault.BugNeverBehind, 20000},
 }

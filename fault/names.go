@@ -21,12 +21,10 @@ const (
 	BugNoWindow        Name = "no-window"         // an endpoint is sent all there is
 	BugSweepUnfenced   Name = "sweep-unfenced"    // leases are swept without a look at the epoch
 	BugNoLetter        Name = "no-letter"         // an operation dies without a dead letter
-	BugFoldsOver       Name = "folds-over"        // changes of one owner are folded over those of another
 	BugBegunUntracked  Name = "begun-untracked"   // an endpoint that begins after it was given up has no lease
 	BugDueByGuess      Name = "due-by-guess"      // what is due by the record's clock, and not by ours, counts as swept
 	BugFollowsNot      Name = "follows-not"       // what is queued again stays with the endpoint that its device has left
 	BugTakenBackEarly  Name = "taken-back-early"  // what was not handed over goes back whatever has become of it
-	BugFromTheFuture   Name = "from-the-future"   // an uplink is taken to have come after it was read
 	BugOthersBegin     Name = "others-begin"      // an endpoint that the device has left says that it has begun
 	BugNeverBehind     Name = "never-behind"      // an owner says that the live state has all that it committed
 )
