@@ -248,7 +248,7 @@ func (l *Ledger) End(_ context.Context, f command.Fence, id command.ID, as comma
 // ended is o as it ends without being asked.
 func (l *Ledger) ended(o *command.Operation, now time.Time, as command.State, reason string) *command.Operation {
 	o = l.load(o)
-	o.State, o.UpdatedAt, o.Error = as, now, nil
+	o.State, o.UpdatedAt, o.Error, o.ShownExpired = as, now, nil, false // the record ends without loading
 	o.Moves = append(o.Moves, command.Move{State: as, At: now, Reason: reason})
 	o.Version++
 	return o
