@@ -30,6 +30,21 @@ test: ## all tests with the race detector and real servers (installed on Debian 
 test-short: ## tests with what is installed; lists what was skipped
 	$(REPORT) -allow-skips -- go test -json -timeout 10m $(PKG)
 
+# How many schedules of the simulation, and from which seed on: make simulate SCHEDULES=1000000 FROM=100001
+SCHEDULES ?= 100000
+FROM ?= 1
+
+.PHONY: simulate
+simulate: ## play the worker in schedules drawn from seeds (docs/simulation.md); FROM goes on where another run ended
+	GOGC=1000 GOMEMLIMIT=2GiB go test ./command -run 'TestSimulation$$' -v -timeout 2h -schedules=$(SCHEDULES) -from=$(FROM)
+
+# A bug that may take more schedules than this is not planted.
+BUGS_WITHIN ?= 5000
+
+.PHONY: bugs
+bugs: ## plant bugs in the worker, each must be found; BUGS_WITHIN=20000 plants those that are rarely met, too
+	GOGC=1000 GOMEMLIMIT=2GiB go test -tags faults ./command -run PlantedBugs -v -timeout 1h -schedules=$(BUGS_WITHIN)
+
 .PHONY: bench
 bench: ## benchmarks, with real servers
 	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -run '^$$' -bench . -benchmem $(PKG)

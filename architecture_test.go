@@ -52,6 +52,7 @@ var allowed = map[string][]string{
 
 	// for tests only
 	"fleet/fleettest":       {"fleet", "meterread"},
+	"command/commandtest":   domain,
 	"cmd/launch/launchtest": {},
 	"mqtt/wiretest":         {},
 	"testkit":               {},

@@ -67,7 +67,11 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 	var batches []LogBatch
 	var from []LogPosition
-	for p, c := range w.cursors {
+	for _, p := range w.held() {
+		c, known := w.cursors[p]
+		if !known {
+			continue
+		}
 		if rest, ok := w.unread[p]; ok {
 			batches = append(batches, rest)
 		} else {
@@ -84,11 +88,27 @@ func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLogAway, err)
 	}
+	if w.tooCoarse(before) {
+		return batches, nil // read again
+	}
 	for i := range read {
 		w.translate(&read[i], before)
 	}
 	return append(batches, read...), nil
 }
+
+// tooCoarse says whether a first look at the log's clock took so long that it tells nothing: answers would be taken to have come
+// seconds before or after their deadlines. A log that is always slow is taken as it is.
+func (w *Worker) tooCoarse(before time.Time) bool {
+	if w.skewed || w.opt.Clock.Now().Sub(before) < slowTrip || w.coarse >= coarseMost {
+		return false
+	}
+	w.coarse++
+	return true
+}
+
+// coarseMost is how many looks at the log's clock may be thrown away.
+const coarseMost = 3
 
 // translate puts a batch's times into the record's clock. The log's clock was read after before and no later than now: the
 // horizon is put as early as that allows, so that no lease is judged over too soon. When entries were appended is put by the
@@ -203,8 +223,13 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	for _, f := range facts {
 		parts[f.Partition] = struct{}{}
 	}
+	if fault.Bug(fault.BugPositionAlone) {
+		if _, err := w.change(ctx, parts, Need{}, func(tx *Tx) error { tx.Positions = positions; return nil }); err != nil {
+			return err
+		}
+	}
 	need.Replays = replaysOf(facts)
-	done, letters, err := w.judgeAll(ctx, parts, need, facts, positions)
+	done, left, err := w.judgeAll(ctx, parts, need, facts, positions)
 	if err != nil {
 		return fmt.Errorf("take uplinks over: %w", err)
 	}
@@ -215,31 +240,34 @@ func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPositi
 	w.hear(facts, done.Now)
 	w.settle(done.Changes)
 	w.opt.Metrics.collected(facts, done)
-	w.opt.Metrics.buried(letters)
+	w.opt.Metrics.buried(left.letters)
 	if len(positions) > 0 {
 		fault.Point(fault.CollectTrimming)
 		w.opt.Log.Stored(ctx, positions)
 	}
 	w.projector.take(done)
+	w.projector.tell(left.moved)
 	return nil
 }
 
 // judgeAll commits what follows from the facts. It judges again, after a rollback, when that shows that more has to be known
 // of senders (rare: dead letters are), or that a fact panics, which is then buried alone.
-func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need, facts []fact, positions []LogPosition) (Committed, buried, error) {
+func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need, facts []fact, positions []LogPosition) (Committed, findings, error) {
 	var j judge
-	var left buried
+	var left findings
 	named, counted := false, map[DeviceID]struct{}{}
 	decide := func(tx *Tx) error {
-		j = judge{tx: tx, runTimeout: w.opt.RunTimeout, room: letterRoom{most: w.opt.MaxLetters}}
+		left.moved = left.moved[:0]
+		j = judge{tx: tx, runTimeout: w.opt.RunTimeout, room: letterRoom{most: w.opt.MaxLetters},
+			follow: func(o *Operation) { left.moved = w.follow(tx, o, left.moved) }}
 		for i, f := range facts {
 			j.take(i, f)
 		}
 		fault.Point(fault.CollectJudged)
 		tx.Positions = positions
-		left = buried{kept: map[string]int{}, dropped: j.room.dropped, again: j.room.again, replays: len(tx.Replays)}
+		left.letters = buried{kept: map[string]int{}, dropped: j.room.dropped, again: j.room.again, replays: len(tx.Replays)}
 		for _, l := range tx.DeadLetters {
-			left.kept[l.Cause]++
+			left.letters.kept[l.Cause]++
 		}
 		for id := range j.room.uncounted {
 			if _, asked := counted[id]; !asked {
@@ -282,6 +310,13 @@ const judgeMost = 20
 // errJudgeAgain rolls a transaction back that has to be judged again.
 var errJudgeAgain = errors.New("to be judged again")
 
+// findings are what a transaction did that the worker has to know: about dead letters, and what follows its device to another
+// endpoint.
+type findings struct {
+	letters buried
+	moved   []Arrived
+}
+
 // buried is what a transaction did about dead letters: by cause how many it kept and how many it did not, and which of those
 // that it handled again were bad again.
 type buried struct {
@@ -323,7 +358,8 @@ func (w *Worker) needOf(facts []fact) (Need, map[int]struct{}) {
 	return need, parts
 }
 
-// name adds the operations that a hint is about: only the owner knows which message carried which.
+// name adds the operations that a hint is about, and their devices, which may have moved: only the owner knows which message
+// carried which.
 func (w *Worker) name(f *fact) {
 	if f.Corrupt {
 		return
@@ -344,6 +380,12 @@ func (w *Worker) name(f *fact) {
 					f.keys = append(f.keys, k)
 				}
 			}
+		}
+	}
+	if f.Kind == UplinkUndeliverable || f.Kind == UplinkDisconnected {
+		f.devices = f.devices[:0]
+		for _, k := range f.keys {
+			f.devices = append(f.devices, k.DeviceID)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -157,6 +158,8 @@ func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time) []Head {
 			break
 		}
 	}
+	// Whose turn it is is left to chance; what goes out together goes in order.
+	slices.SortFunc(heads, func(a, b Head) int { return strings.Compare(string(a.Endpoint), string(b.Endpoint)) })
 	return heads
 }
 
@@ -238,7 +241,7 @@ func (w *Worker) claimFor(tx *Tx, h Head, keys []Key) []*Operation {
 		if o.Priority >= RealtimePriority {
 			room += e.reserve
 		}
-		if len(e.flights)+len(claimed) >= room {
+		if len(e.flights)+len(claimed) >= room && !fault.Bug(fault.BugNoWindow) {
 			continue
 		}
 		size := targetBytes + len(o.DeviceID) + len(o.Device.Route)
@@ -334,7 +337,7 @@ func (w *Worker) requeue(ctx context.Context, keys []Key, reason string) error {
 		done, err := w.change(ctx, parts, need, func(tx *Tx) error {
 			moved = moved[:0]
 			for k, o := range tx.Operations {
-				if o.State == Sent && o.MessageID == sent[k] {
+				if fault.Bug(fault.BugTakenBackEarly) && o.State.InFlight() || o.State == Sent && o.MessageID == sent[k] {
 					o.must(o.Requeue(tx.Now, tx.Now.Add(holdOff), false, reason))
 					moved = w.follow(tx, o, moved)
 				}
@@ -354,7 +357,7 @@ func (w *Worker) requeue(ctx context.Context, keys []Key, reason string) error {
 // follow makes an operation that is queued again follow its device, should that have moved to another endpoint.
 func (w *Worker) follow(tx *Tx, o *Operation, moved []Arrived) []Arrived {
 	d, ok := tx.Devices[o.DeviceID]
-	if !ok || d.EndpointID == o.EndpointID {
+	if !ok || d.EndpointID == o.EndpointID || fault.Bug(fault.BugFollowsNot) {
 		return moved
 	}
 	o.EndpointID, o.Partition, o.Device = d.EndpointID, w.opt.Partition(d.EndpointID), d.Info()

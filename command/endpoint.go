@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"meterline/fault"
 	"meterline/fleet"
 )
 
@@ -65,6 +66,9 @@ func (e *endpoint) learn(o *Operation) {
 
 // room says how many operations may be claimed, and of which priority at least.
 func (e *endpoint) room() (n, minPriority int) {
+	if fault.Bug(fault.BugNoWindow) {
+		return windowMost, 0
+	}
 	if e.window == 0 {
 		return ipcWindow, 0
 	}
@@ -163,6 +167,10 @@ func (w *Worker) settleOne(o *Operation) {
 		if f.state = o.State; !o.State.InFlight() || f.message.id != o.MessageID {
 			w.land(e, o.Key())
 		}
+	} else if e := w.at(o.EndpointID); e != nil && o.State.InFlight() && !fault.Bug(fault.BugBegunUntracked) {
+		// It had been given up, and its endpoint has begun after all: from now on it has a lease and a place again.
+		e.learn(o)
+		w.takeOff(e, o, o.LeaseUntil)
 	}
 	if o.State == Queued {
 		w.timers.set(o.EndpointID, o.NextAt)

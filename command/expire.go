@@ -161,7 +161,7 @@ func (w *Worker) dueTogether() ([]Command, State) {
 
 // endOf is how what is open of a command that is due ends.
 func (w *Worker) endOf(c Command) State {
-	if !c.CancelledAt.IsZero() && w.opt.Clock.Now().Before(c.ExpiresAt) {
+	if (!c.CancelledAt.IsZero() || fault.Bug(fault.BugDueByGuess)) && w.opt.Clock.Now().Before(c.ExpiresAt) {
 		return Cancelled
 	}
 	return Expired
@@ -182,7 +182,7 @@ func (w *Worker) readTo() time.Time {
 func (w *Worker) sweptDue(batch []Command, as State, everywhere bool) {
 	now := time.Now()
 	for _, c := range batch {
-		if everywhere && !c.Expanding && (as == Expired || w.opt.Clock.Now().Add(dueAgain).Before(c.ExpiresAt)) {
+		if everywhere && !c.Expanding && (as == Expired || w.opt.Clock.Now().Add(dueAgain).Before(c.ExpiresAt) || fault.Bug(fault.BugDueByGuess)) {
 			w.due.done[c.ID] = now
 		}
 	}

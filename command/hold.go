@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"slices"
+	"time"
 
 	"meterline/fault"
 )
@@ -12,7 +13,12 @@ func (w *Worker) hold(ctx context.Context) error {
 	if !dueNow(&w.next.hold, holdEvery) {
 		return nil
 	}
-	held, excess, err := w.opt.Ledger.Hold(ctx, w.opt.Owner, w.opt.Lease)
+	behind := w.projector.behind()
+	if w.unsettled {
+		behind = time.Since(longAgo)
+	}
+	w.unsettled = true
+	held, excess, err := w.opt.Ledger.Hold(ctx, w.opt.Owner, w.opt.Lease, behind)
 	if err != nil {
 		return err
 	}
@@ -45,7 +51,9 @@ func (w *Worker) hold(ctx context.Context) error {
 	w.opt.Metrics.Partitions.Set(float64(len(w.fence)))
 	_, first := w.fence[0]
 	w.counts.Store(first)
-	return w.takeOver(ctx, taken)
+	err = w.takeOver(ctx, taken)
+	w.unsettled = err != nil
+	return err
 }
 
 // held lists the partitions that are owned.
@@ -119,7 +127,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 	}
 	for _, o := range r.InFlight {
 		e := w.at(o.EndpointID)
-		if e == nil {
+		if e == nil || fault.Bug(fault.BugFlightsLost) {
 			continue
 		}
 		e.learn(o)

@@ -13,8 +13,9 @@ import (
 // judge decides, inside one transaction, what facts do to operations, readings, dead letters and events.
 type judge struct {
 	tx         *Tx
-	runTimeout time.Duration // of silence after an operation was heard of
-	nameless   bool          // a dead letter was made whose tenant is known only when its sender is looked up
+	runTimeout time.Duration    // of silence after an operation was heard of
+	follow     func(*Operation) // lets what was queued again follow its device; nil: nothing moves
+	nameless   bool             // a dead letter was made whose tenant is known only when its sender is looked up
 	room       letterRoom
 	panicked   map[int]string // facts that panicked, by their place, and what they said
 
@@ -26,6 +27,9 @@ type judge struct {
 // take judges one fact. One that panics leaves the transaction in doubt: it must be rolled back, and judged again with that
 // fact buried.
 func (j *judge) take(place int, f fact) {
+	if f.AppendedAt.After(j.tx.Now) { // it was there before this transaction began, whatever the log's clock says
+		f.AppendedAt = j.tx.Now
+	}
 	if f.Corrupt {
 		j.bury(f)
 		return
@@ -73,13 +77,21 @@ func (j *judge) hint(f fact) {
 			}
 		case UplinkUndeliverable:
 			if o.MessageID == string(f.Payload) {
-				o.must(o.Requeue(j.tx.Now, j.tx.Now.Add(holdOff), false, "undeliverable"))
+				j.takeBack(o, j.tx.Now.Add(holdOff), "undeliverable")
 			}
 		case UplinkDisconnected:
-			if o.Epoch == f.Epoch && o.Gateway == f.Gateway {
-				o.must(o.Requeue(j.tx.Now, j.tx.Now, false, "endpoint gone"))
+			if o.Epoch == f.Epoch && o.Gateway == f.Gateway || fault.Bug(fault.BugOldDisconnect) {
+				j.takeBack(o, j.tx.Now, "endpoint gone")
 			}
 		}
+	}
+}
+
+// takeBack queues an operation again that was not delivered; should its device have moved meanwhile, where that is now.
+func (j *judge) takeBack(o *Operation, next time.Time, reason string) {
+	o.must(o.Requeue(j.tx.Now, next, false, reason))
+	if j.follow != nil {
+		j.follow(o)
 	}
 }
 
@@ -95,6 +107,9 @@ func (j *judge) result(f fact) {
 		j.security(f, o.Tenant, o.DeviceID, "a result for a device that the sender does not speak for")
 		return
 	}
+	if r.Attempt != 0 && r.Attempt != o.Attempts && fault.Bug(fault.BugFirstAnswerLost) {
+		return
+	}
 	late := o.Over(f.at())
 	if late && o.answered(r) {
 		return // the same answer again
@@ -106,6 +121,8 @@ func (j *judge) result(f fact) {
 	}
 	j.tx.Readings = append(j.tx.Readings, readings...)
 	switch {
+	case late && o.State.Open() && o.EndpointID != f.Endpoint && !o.ShownExpired:
+		// The log of the endpoint that has it now may hold an answer from before the deadline: its own sweep ends it.
 	case late:
 		if o.State.Open() {
 			o.must(o.Expire(j.tx.Now))
@@ -113,9 +130,7 @@ func (j *judge) result(f fact) {
 		o.Late(j.tx.Now)
 	case !r.Final:
 		o.keep(readings)
-		if o.State.CanBecome(Accepted) {
-			o.must(o.Accept(j.tx.Now, j.runTimeout))
-		}
+		j.begun(o, f)
 	case r.Status == meterread.StatusOK && (len(r.Bad) == 0 || len(readings)+len(o.Readings) > 0):
 		o.keep(readings)
 		o.must(o.Succeed(j.tx.Now))
@@ -189,9 +204,17 @@ func (j *judge) ack(f fact) {
 		case o.Over(f.at()):
 		case a.Status == meterread.StatusRejected:
 			o.must(o.Fail(j.tx.Now, Failure{orElse(a.Code, "REJECTED"), a.Message}))
-		case o.State.CanBecome(Accepted):
-			o.must(o.Accept(j.tx.Now, j.runTimeout))
+		default:
+			j.begun(o, f)
 		}
+	}
+}
+
+// begun notes that the endpoint works on the operation. From one that the operation has been moved away from since it says
+// nothing: who owns it now would not hear of it.
+func (j *judge) begun(o *Operation, f fact) {
+	if (o.EndpointID == f.Endpoint || fault.Bug(fault.BugOthersBegin)) && o.State.CanBecome(Accepted) {
+		o.must(o.Accept(j.tx.Now, j.runTimeout))
 	}
 }
 

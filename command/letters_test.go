@@ -61,7 +61,7 @@ func TestAFactThatPanicsIsPutAsideAlone(t *testing.T) {
 	if got := l.last.Operations[Key{testCommand().ID, "m-001"}]; got.State != Succeeded || len(l.last.Readings) != 1 {
 		t.Errorf("the good one is %s with %d readings", got.State, len(l.last.Readings))
 	}
-	if len(l.last.DeadLetters) != 2 || left.kept[CausePanic] != 2 {
+	if len(l.last.DeadLetters) != 2 || left.letters.kept[CausePanic] != 2 {
 		t.Fatalf("%+v", l.last.DeadLetters)
 	}
 	for i, tenant := range []fleet.Tenant{"acme", "other"} {
@@ -91,14 +91,14 @@ func TestDeadLettersOfOneEndpointAreBounded(t *testing.T) {
 		return append(facts, factsOf(Uplink{Endpoint: "x-1", Kind: UplinkResult, Payload: []byte("rubbish"), Position: "9", AppendedAt: testNow})...)
 	}
 	_, left, err := w.judgeAll(t.Context(), nil, Need{}, batch(), nil)
-	if err != nil || len(l.last.DeadLetters) != 3 || left.dropped[meterread.CodeBadJSON] != 3 || left.kept[meterread.CodeBadJSON] != 3 {
+	if err != nil || len(l.last.DeadLetters) != 3 || left.letters.dropped[meterread.CodeBadJSON] != 3 || left.letters.kept[meterread.CodeBadJSON] != 3 {
 		t.Fatalf("%d kept, %+v: %v", len(l.last.DeadLetters), left, err)
 	}
 	if e := l.last.Events; len(e) != 1 || e[0].Type != EventSecurity || e[0].EndpointID != "ipc-1" || e[0].Tenant != "acme" || e[0].Key == "" {
 		t.Fatalf("%+v", e)
 	}
 	registry := prometheus.NewRegistry()
-	NewMetrics(registry).buried(left)
+	NewMetrics(registry).buried(left.letters)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestDeadLettersOfOneEndpointAreBounded(t *testing.T) {
 		t.Errorf("counted %v", counted)
 	}
 	open = 0
-	if _, left, err = w.judgeAll(t.Context(), nil, Need{}, batch()[3:], nil); err != nil || len(left.dropped) != 0 || len(l.last.DeadLetters) != 3 {
+	if _, left, err = w.judgeAll(t.Context(), nil, Need{}, batch()[3:], nil); err != nil || len(left.letters.dropped) != 0 || len(l.last.DeadLetters) != 3 {
 		t.Errorf("with room: %+v: %v", left, err)
 	}
 }

@@ -3,6 +3,8 @@ package command
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -118,8 +120,8 @@ func (w *Worker) newArrivals(ctx context.Context) ([]Arrival, error) {
 
 // lookUp wakes the endpoints of commands whose notice did not name them, from where it stopped last time.
 func (w *Worker) lookUp(ctx context.Context) error {
-	for id, after := range w.arrivals.unseen {
-		endpoints, last, err := w.opt.Ledger.Endpoints(ctx, id, w.held(), after)
+	for _, id := range slices.Sorted(maps.Keys(w.arrivals.unseen)) { // the oldest first
+		endpoints, last, err := w.opt.Ledger.Endpoints(ctx, id, w.held(), w.arrivals.unseen[id])
 		if err != nil {
 			return fmt.Errorf("look up endpoints: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"meterline/fault"
 	"meterline/fleet"
 	"meterline/meterread"
 )
@@ -236,6 +237,14 @@ func (o *Operation) Late(at time.Time) {
 // Over says whether a result appended at t comes too late to count: the operation has ended, its deadline had passed,
 // or somebody was already told that it expired.
 func (o *Operation) Over(t time.Time) bool {
+	switch {
+	case fault.Bug(fault.BugEndedMoves):
+		return false
+	case fault.Bug(fault.BugLateCounts):
+		return !o.State.Open()
+	case fault.Bug(fault.BugShownTakenBack):
+		return !o.State.Open() || !t.Before(o.ExpiresAt)
+	}
 	return !o.State.Open() || !t.Before(o.ExpiresAt) || o.ShownExpired
 }
 

@@ -95,8 +95,9 @@ type Ledger interface {
 
 	// Hold renews what owner holds, takes over what is free or whose lease is over, up to a fair share of the living
 	// owners, and answers with everything it now holds. excess says how many more than its share it holds: it should
-	// Release so many. Epochs rise with every change of owner.
-	Hold(ctx context.Context, owner string, lease time.Duration) (held Fence, excess int, err error)
+	// Release so many. Epochs rise with every change of owner. behind says for how long something that this owner committed,
+	// or took over, has been waiting to be carried into the live state: the next owner recovers from there.
+	Hold(ctx context.Context, owner string, lease, behind time.Duration) (held Fence, excess int, err error)
 	// Release gives partitions back so that others may take them at once; those that owner does not hold stay as they are.
 	Release(ctx context.Context, owner string, partitions []int) error
 	// Now is the database's clock.
@@ -119,8 +120,8 @@ type Recovered struct {
 	Endpoints []meterread.DeviceID // with open operations
 	Positions []LogPosition
 	Seq       int64 // every command up to it is settled: its operations are among the above, or are still being made
-	// What the owner before may have committed and not yet put into the live state: commands that are running, or have ended
-	// since it was heard of last, of at most LiveLimit operations; and devices that were read since.
+	// What the owners before may have committed and not yet put into the live state: commands that are running, or have ended
+	// since they were not behind with it, of at most LiveLimit operations; and devices that were read since.
 	Commands []ID
 	Read     []meterread.DeviceID
 }

@@ -32,6 +32,8 @@ type projector struct {
 	unread   map[DeviceID]struct{} // whose newest readings are to be forgotten
 	urgent   bool
 	since    time.Time // when the oldest change that waits came
+	carrying time.Time // when the oldest came of what is being carried; zero: nothing is
+	owed     time.Time // when the oldest came of what is stale or unread
 }
 
 const (
@@ -127,7 +129,35 @@ func (p *projector) tell(arrived []Arrived) {
 	p.poke()
 }
 
-// forget makes the live state drop what may have changed unseen.
+// behind is for how long something has been waiting to be carried: what was committed before that has been.
+func (p *projector) behind() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fault.Bug(fault.BugNeverBehind) {
+		return 0
+	}
+	return time.Since(p.oldest())
+}
+
+// oldest is when the oldest came of all that has not been carried yet. The caller holds the mutex.
+func (p *projector) oldest() time.Time {
+	oldest := time.Now()
+	if !p.carrying.IsZero() && p.carrying.Before(oldest) {
+		oldest = p.carrying
+	}
+	if len(p.changes)+len(p.readings) > 0 && p.since.Before(oldest) {
+		oldest = p.since
+	}
+	if len(p.stale)+len(p.unread) > 0 && p.owed.Before(oldest) {
+		oldest = p.owed
+	}
+	return oldest
+}
+
+// longAgo is when what was taken over may have come.
+var longAgo = time.Unix(0, 0)
+
+// forget makes the live state drop what may have changed unseen, nobody knows when.
 func (p *projector) forget(ids []ID, devices []DeviceID) {
 	if len(ids)+len(devices) == 0 {
 		return
@@ -140,7 +170,7 @@ func (p *projector) forget(ids []ID, devices []DeviceID) {
 	for _, d := range devices {
 		p.unread[d] = struct{}{}
 	}
-	p.urgent = true
+	p.urgent, p.owed = true, longAgo
 	p.poke()
 }
 
@@ -193,6 +223,7 @@ func (p *projector) runOnce(ctx context.Context) error {
 	p.mu.Lock()
 	changes, readings, stale, arrived := p.changes, p.readings, p.stale, p.arrived
 	unread := slices.Collect(maps.Keys(p.unread))
+	p.carrying = p.oldest()
 	p.stale, p.unread = map[ID]struct{}{}, map[DeviceID]struct{}{}
 	p.clear()
 	p.mu.Unlock()
@@ -222,9 +253,7 @@ func (p *projector) runOnce(ctx context.Context) error {
 	if len(unread) > 0 { // after carry: what it put in may lack what the owner before had committed
 		err = errors.Join(err, p.live.ForgetReadings(limit, unread))
 	}
-	if err != nil {
-		p.forgetAgain(drop, list, unread)
-	}
+	p.carried(err, drop, list, unread)
 	if len(moved)+len(arrived) > 0 {
 		limit, stop := context.WithTimeout(ctx, carryFor)
 		defer stop()
@@ -248,10 +277,18 @@ func (p *projector) carry(ctx context.Context, list []Change, drop []ID, reading
 	return errors.Join(errs...)
 }
 
-// forgetAgain keeps what could not be carried as stale.
-func (p *projector) forgetAgain(drop []ID, list []Change, unread []DeviceID) {
+// carried notes the end of carrying. What could not be carried is kept as stale.
+func (p *projector) carried(err error, drop []ID, list []Change, unread []DeviceID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	since := p.carrying
+	p.carrying = time.Time{}
+	if err == nil {
+		return
+	}
+	if len(p.stale)+len(p.unread) == 0 || since.Before(p.owed) {
+		p.owed = since
+	}
 	for _, d := range unread {
 		p.unread[d] = struct{}{}
 	}

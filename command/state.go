@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"meterline/fault"
 )
 
 // State is where an operation is in its life.
@@ -40,7 +42,9 @@ func (s State) Open() bool { return len(next[s]) > 0 }
 func (s State) InFlight() bool { return s == Sent || s == Delivered || s == Accepted }
 
 // CanBecome says whether the state machine allows the step from s to t.
-func (s State) CanBecome(t State) bool { return slices.Contains(next[s], t) }
+func (s State) CanBecome(t State) bool {
+	return slices.Contains(next[s], t) || !s.Open() && fault.Bug(fault.BugEndedMoves)
+}
 
 // Delivery says what is known of an operation's way to its endpoint.
 type Delivery string

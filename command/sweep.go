@@ -3,7 +3,8 @@ package command
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
+	"hash/fnv"
+	"strconv"
 	"time"
 
 	"meterline/fault"
@@ -12,9 +13,12 @@ import (
 // retryAfter is when an operation whose lease is over is sent again, give or take a fifth.
 var retryAfter = []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute}
 
-func backoff(attempts int) time.Duration {
-	d := retryAfter[min(max(attempts, 1), len(retryAfter))-1]
-	return d + time.Duration((rand.Float64()*0.4-0.2)*float64(d))
+// backoff spreads what became due together by what the operation is, so that the same history always goes the same way.
+func backoff(o *Operation) time.Duration {
+	d := retryAfter[min(max(o.Attempts, 1), len(retryAfter))-1]
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(strconv.FormatInt(o.Seq, 10) + "/" + string(o.DeviceID) + "/" + strconv.Itoa(o.Attempts)))
+	return d + time.Duration((float64(h.Sum32())/(1<<32)*0.4-0.2)*float64(d))
 }
 
 // sweep is the only way back: leases that are over, gateways that are gone, and a look at what no notice told of. Deadlines
@@ -42,7 +46,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	var need Need
 	parts := map[int]struct{}{}
 	for _, m := range w.messages {
-		if !m.lease.Before(w.horizon[m.endpoint.partition]) {
+		if !m.lease.Before(w.readPast(m.endpoint.partition)) {
 			continue
 		}
 		for k := range m.keys {
@@ -62,21 +66,29 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 		keys[k] = struct{}{}
 	}
 	need.Devices = devicesOf(keys)
+	if fault.Bug(fault.BugSweepUnfenced) {
+		clear(parts)
+	}
 	died := 0
 	var moved []Arrived
 	done, err := w.change(ctx, parts, need, func(tx *Tx) error {
 		died, moved = 0, moved[:0]
 		for _, k := range need.Operations {
 			o := tx.Operations[k]
+			if o != nil && !o.State.Open() && fault.Bug(fault.BugEndedRequeued) {
+				o.State = Sent
+			}
 			switch {
 			case o == nil || !o.State.InFlight():
 			case !tx.Now.Before(o.ExpiresAt): // everybody sees it as expired: the deadline's own sweep writes it
 			case o.Attempts >= o.MaxAttempts:
 				o.must(o.Die(tx.Now))
-				tx.DeadLetters = append(tx.DeadLetters, deadOperation(o, tx.Now))
+				if !fault.Bug(fault.BugNoLetter) {
+					tx.DeadLetters = append(tx.DeadLetters, deadOperation(o, tx.Now))
+				}
 				died++
 			default:
-				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o.Attempts)), true, "no answer"))
+				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o)), !fault.Bug(fault.BugAttemptForgiven), "no answer"))
 				moved = w.follow(tx, o, moved)
 			}
 		}
@@ -96,6 +108,14 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 	w.projector.take(done)
 	w.projector.tell(moved)
 	return nil
+}
+
+// readPast is the moment up to which everything that was appended to the partition has been taken over.
+func (w *Worker) readPast(partition int) time.Time {
+	if fault.Bug(fault.BugLeaseByClock) {
+		return w.opt.Clock.Now()
+	}
+	return w.horizon[partition]
 }
 
 func deadOperation(o *Operation, now time.Time) DeadLetter {

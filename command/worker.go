@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"meterline/fault"
 )
 
 // Worker is the one owner of a set of partitions. It dispatches, collects and sweeps for their endpoints in one goroutine,
@@ -23,10 +25,12 @@ type Worker struct {
 	// one goroutine only
 	fence     Fence
 	granted   []int // what was held last, in the record's eyes
+	unsettled bool  // something may be held that was not taken over: it is not known how far behind that is
 	cursors   map[int]LogPosition
 	horizon   map[int]time.Time // per partition: everything appended before it was read, by the record's clock
 	skew      time.Duration     // of the log's clock: what to add for the record's
 	skewed    bool
+	coarse    int              // looks at the log's clock that took too long to tell
 	unread    map[int]LogBatch // what was read and did not fit into the batch
 	endpoints map[DeviceID]*endpoint
 	ready     map[DeviceID]struct{} // endpoints that may have something to send
@@ -119,7 +123,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		busy, err := w.runOnce(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.stumble(ctx, err, wait)
+			if !w.stumble(err) {
+				pause(ctx, wait)
+			}
 			wait = min(2*wait, backOffMost)
 			continue
 		case !busy:
@@ -164,7 +170,7 @@ func (w *Worker) hurryNow(ctx context.Context) error {
 var errDoubt = errors.New("it is not known what was committed")
 
 func inDoubt(err error) error {
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) && !fault.Bug(fault.BugDoubtIsNo) {
 		return fmt.Errorf("%w: %w", errDoubt, err)
 	}
 	return err
@@ -193,25 +199,21 @@ func (w *Worker) rest(ctx context.Context) {
 }
 
 // stumble takes in an error of a round. A lost partition is looked at again at once, everything else after a while.
-func (w *Worker) stumble(ctx context.Context, err error, wait time.Duration) {
+func (w *Worker) stumble(err error) (atOnce bool) {
 	w.opt.Metrics.Stumbles.Inc()
 	if errors.Is(err, ErrLost) {
 		w.opt.Logger.Info("a partition has another owner", "owner", w.opt.Owner)
 		w.next.hold = time.Time{}
-		return
+		return true
 	}
 	w.opt.Logger.Warn("the worker cannot go on, it will try again", "error", err)
 	if errors.Is(err, errDoubt) {
 		// What is in memory may not be what is in the record: read it again.
 		w.forget(w.held())
+		w.unsettled = true
 		w.next.hold = time.Time{}
 	}
-	rest := time.NewTimer(wait)
-	defer rest.Stop()
-	select {
-	case <-ctx.Done():
-	case <-rest.C:
-	}
+	return false
 }
 
 // giveBack lets others take over at once.

@@ -309,7 +309,7 @@ func TestTakeOverPassesByAnUnfinishedTransaction(t *testing.T) {
 		return err
 	}))
 	_, err := db.Change(f.ctx, command.Fence{4: fence[4]}, command.Need{}, func(*command.Tx) error {
-		held, _, err := db.Hold(f.ctx, "w2", time.Minute)
+		held, _, err := db.Hold(f.ctx, "w2", time.Minute, 0)
 		if err != nil {
 			return err
 		}

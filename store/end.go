@@ -19,6 +19,9 @@ func (db *DB) End(ctx context.Context, f command.Fence, ids []command.ID, as com
 	if as != command.Expired && as != command.Cancelled {
 		return command.Committed{}, "", false, fmt.Errorf("end operations as %s: only as expired or cancelled", as)
 	}
+	if len(ids) != 1 {
+		after = "" // each as a whole
+	}
 	err = db.write(ctx, bulk, func(t *tx) error {
 		e := ending{tx: t, as: as, reason: reason, many: len(ids) != 1}
 		done, last, more, err = e.run(f, ids, after, limit)
@@ -117,7 +120,6 @@ func (e *ending) lockSome(f command.Fence, now time.Time, ids []command.ID, afte
 	of, order := `command_id = $1 AND device_id > $2`, `device_id`
 	if e.many {
 		of, order = e.among("command_id", 1)+` AND CAST($2 AS text) = ''`, `command_id, device_id`
-		after = ""
 	}
 	first := string(ids[0])
 	if e.many {

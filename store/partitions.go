@@ -83,9 +83,9 @@ func (t *tx) movePositions(f command.Fence, ps []command.LogPosition) error {
 }
 
 // Hold implements command.Ledger.
-func (db *DB) Hold(ctx context.Context, owner string, lease time.Duration) (held command.Fence, excess int, err error) {
+func (db *DB) Hold(ctx context.Context, owner string, lease, behind time.Duration) (held command.Fence, excess int, err error) {
 	err = db.write(ctx, urgent, func(t *tx) error {
-		held, excess, err = t.hold(owner, lease)
+		held, excess, err = t.hold(owner, lease, behind)
 		return err
 	})
 	if err != nil {
@@ -94,7 +94,7 @@ func (db *DB) Hold(ctx context.Context, owner string, lease time.Duration) (held
 	return held, excess, nil
 }
 
-func (t *tx) hold(owner string, lease time.Duration) (command.Fence, int, error) {
+func (t *tx) hold(owner string, lease, behind time.Duration) (command.Fence, int, error) {
 	now, err := t.now()
 	if err != nil {
 		return nil, 0, err
@@ -116,9 +116,9 @@ func (t *tx) hold(owner string, lease time.Duration) (command.Fence, int, error)
 	}
 	err = t.each(note, `
 		UPDATE partitions
-		SET lease_until = $2
+		SET lease_until = $2, idle_since = CASE WHEN idle_since > $3 THEN idle_since ELSE $3 END
 		WHERE owner = $1
-		RETURNING n, epoch`, owner, at(until))
+		RETURNING n, epoch`, owner, at(until), at(now.Add(-behind)))
 	if err != nil {
 		return nil, 0, fmt.Errorf("renew: %w", err)
 	}
@@ -133,7 +133,7 @@ func (t *tx) hold(owner string, lease time.Duration) (command.Fence, int, error)
 				ORDER BY n
 				LIMIT $4`+t.lock("FOR UPDATE SKIP LOCKED")+`)
 			UPDATE partitions
-			SET owner = $1, epoch = epoch + 1, idle_since = lease_until, lease_until = $2
+			SET owner = $1, epoch = epoch + 1, idle_since = COALESCE(idle_since, $3), lease_until = $2
 			WHERE n IN (SELECT v_n FROM free)
 			RETURNING n, epoch`, owner, at(until), at(now), room)
 		if err != nil {

@@ -15,7 +15,7 @@ func TestHoldFairShare(t *testing.T) {
 		f := fix(t, db)
 		hold := func(owner string) (int, int) {
 			t.Helper()
-			held, excess, err := db.Hold(f.ctx, owner, time.Minute)
+			held, excess, err := db.Hold(f.ctx, owner, time.Minute, 0)
 			check(t, err)
 			for n, epoch := range held {
 				if epoch < 1 || n < 0 || n >= Partitions {
@@ -26,7 +26,7 @@ func TestHoldFairShare(t *testing.T) {
 		}
 		give := func(owner string, n int) {
 			t.Helper()
-			held, _, err := db.Hold(f.ctx, owner, time.Minute)
+			held, _, err := db.Hold(f.ctx, owner, time.Minute, 0)
 			check(t, err)
 			var list []int
 			for p := range held {
@@ -70,7 +70,7 @@ func TestHoldFairShare(t *testing.T) {
 		expect("c", 0, 0)
 
 		// Those who leave in order make room at once.
-		held, _, err := db.Hold(f.ctx, "b", time.Minute)
+		held, _, err := db.Hold(f.ctx, "b", time.Minute, 0)
 		check(t, err)
 		var list []int
 		for p := range held {

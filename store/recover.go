@@ -100,8 +100,8 @@ func (t *tx) recoverSeq(r *command.Recovered, now time.Time) error {
 	return nil
 }
 
-// recoverCommands looks back to when the partitions' owners before were heard of last: nobody has carried anything into the
-// live state since.
+// recoverCommands lists what may not be in the live state: commands that run, that ended, and that were answered after their
+// end. It looks back to when the partitions' owners before were known not to be behind with the live state.
 func (t *tx) recoverCommands(r *command.Recovered, partitions string, now time.Time) error {
 	since := now
 	err := t.each(func(row scanner) error {
@@ -124,8 +124,10 @@ func (t *tx) recoverCommands(r *command.Recovered, partitions string, now time.T
 		return err
 	}, `
 		SELECT id FROM commands WHERE running AND total <= $1
-		UNION ALL
-		SELECT id FROM commands WHERE finished_at >= $2 AND total <= $1`, command.LiveLimit, at(since.Add(-endedLately)))
+		UNION
+		SELECT id FROM commands WHERE finished_at >= $2 AND total <= $1
+		UNION
+		SELECT id FROM commands WHERE id IN (SELECT command_id FROM operations WHERE late_result_at >= $2) AND total <= $1`, command.LiveLimit, at(since.Add(-endedLately)))
 	if err != nil {
 		return fmt.Errorf("commands: %w", err)
 	}

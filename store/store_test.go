@@ -151,7 +151,7 @@ func (f fixture) issue(tenant fleet.Tenant, list ...string) command.Created {
 // own makes owner hold everything.
 func (f fixture) own(owner string) command.Fence {
 	f.Helper()
-	held, _, err := f.Hold(f.ctx, owner, time.Minute)
+	held, _, err := f.Hold(f.ctx, owner, time.Minute, 0)
 	check(f, err)
 	return held
 }

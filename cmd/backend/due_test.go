@@ -62,7 +62,7 @@ func ok(t *testing.T, err error) {
 // move does what a worker would do to the operation of a device, and carries it into the live state.
 func (o *office) move(id command.ID, device string, steps ...func(*command.Operation, time.Time) error) {
 	o.t.Helper()
-	fence, _, err := o.db.Hold(context.Background(), "w", time.Minute)
+	fence, _, err := o.db.Hold(context.Background(), "w", time.Minute, 0)
 	ok(o.t, err)
 	k := command.Key{CommandID: id, DeviceID: command.DeviceID(device)}
 	done, err := o.db.Change(context.Background(), fence, command.Need{Operations: []command.Key{k}}, func(x *command.Tx) error {

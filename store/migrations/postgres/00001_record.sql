@@ -13,7 +13,7 @@ CREATE TABLE partitions (
     owner          text NOT NULL DEFAULT '',
     epoch          bigint NOT NULL DEFAULT 0,
     lease_until    timestamptz,
-    idle_since     timestamptz, -- when the owner before was heard of last
+    idle_since     timestamptz, -- what was committed before it has been carried into the live state
     log_generation text NOT NULL DEFAULT '',
     position       text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);

@@ -14,7 +14,7 @@ CREATE TABLE partitions (
     owner          TEXT NOT NULL DEFAULT '',
     epoch          INTEGER NOT NULL DEFAULT 0,
     lease_until    TIMESTAMP,
-    idle_since     TIMESTAMP, -- when the owner before was heard of last
+    idle_since     TIMESTAMP, -- what was committed before it has been carried into the live state
     log_generation TEXT NOT NULL DEFAULT '',
     position       TEXT NOT NULL DEFAULT ''
 );

@@ -1,0 +1,31 @@
+package command
+
+import "context"
+
+// What a simulation steps through by hand, where the product has goroutines.
+
+// Round is one turn of Run, but for its waiting.
+func (w *Worker) Round(ctx context.Context) (busy bool, err error) {
+	if busy, err = w.runOnce(ctx); err != nil {
+		w.stumble(err)
+	}
+	return busy, err
+}
+
+// Listen is what Run does beside its turns, until ctx is done.
+func (w *Worker) Listen(ctx context.Context) { w.listen(ctx) }
+
+// Carry carries what waits for the live state. With force it does not let it pile up first.
+func (w *Worker) Carry(ctx context.Context, force bool) (did bool, err error) {
+	p := w.projector
+	p.mu.Lock()
+	idle := len(p.changes)+len(p.readings)+len(p.arrived)+len(p.stale)+len(p.unread) == 0
+	p.mu.Unlock()
+	if idle || !force && p.wait() > 0 {
+		return false, nil
+	}
+	return true, p.runOnce(ctx)
+}
+
+// ExpandOnce makes some operations of a command that is being expanded.
+func (e *Expander) ExpandOnce(ctx context.Context) (bool, error) { return e.runOnce(ctx) }
