@@ -90,7 +90,7 @@ func (e *ending) run(f command.Fence, ids []command.ID, after meterread.DeviceID
 	for i, c := range cs {
 		done.Changes[i] = command.Change{From: c.Version - 1, Command: c, Bulk: n > fewEnded || c.Counts.Total > command.LiveLimit, Ended: *d[c.ID].Of(e.as)}
 	}
-	return done, last, n == limit, e.end(f, now, found, done.Changes, after, last)
+	return done, last, n == limit, e.end(f, now, found, done.Changes, after)
 }
 
 // which narrows operations to those to be ended, from $3 on: $3 is the moment.
@@ -150,7 +150,7 @@ func (e *ending) lockSome(f command.Fence, now time.Time, ids []command.ID, afte
 }
 
 // end ends what lockSome has locked. Others cannot have changed it; should they have added to it, it runs again.
-func (e *ending) end(f command.Fence, now time.Time, found []endedFrom, changes []command.Change, after, last meterread.DeviceID) error {
+func (e *ending) end(f command.Fence, now time.Time, found []endedFrom, changes []command.Change, after meterread.DeviceID) error {
 	by := make(map[command.ID]*command.Change, len(changes))
 	var kinds [2]bool // of changes: Bulk, listed
 	for i := range changes {
@@ -174,7 +174,7 @@ func (e *ending) end(f command.Fence, now time.Time, found []endedFrom, changes 
 				n += x.N
 			}
 		}
-		text, args := e.endSQL(f, now, some, by, after, last)
+		text, args := e.endSQL(f, now, some, by, after)
 		ended := 0
 		var err error
 		if listed {
@@ -194,12 +194,12 @@ func (e *ending) end(f command.Fence, now time.Time, found []endedFrom, changes 
 
 var (
 	rowsColumns  = columns("v_rows text, v_changed bigint")
-	endedColumns = columns("v_command text, v_changed bigint")
+	endedColumns = columns("v_command text, v_last text, v_changed bigint")
 )
 
 // endSQL ends what was found. PostgreSQL is told where the rows are: of a table that has not been analysed yet it cannot know
 // that their commands lead to few.
-func (e *ending) endSQL(f command.Fence, now time.Time, found []endedFrom, by map[command.ID]*command.Change, after, last meterread.DeviceID) (string, []any) {
+func (e *ending) endSQL(f command.Fence, now time.Time, found []endedFrom, by map[command.ID]*command.Change, after meterread.DeviceID) (string, []any) {
 	text := func(move int) string {
 		return `
 			UPDATE operations
@@ -218,22 +218,18 @@ func (e *ending) endSQL(f command.Fence, now time.Time, found []endedFrom, by ma
 			WHERE ctid = v_row`, in.args(e.dialect, timeText(now), move)
 	}
 	in := newInput(endedColumns, len(by))
-	for i, x := range found {
-		if i == 0 || found[i-1].ID != x.ID {
-			in.add(string(x.ID), by[x.ID].Command.Version)
+	for i := 0; i < len(found); {
+		id, upTo := found[i].ID, found[i].Last
+		for ; i < len(found) && found[i].ID == id; i++ {
+			upTo = max(upTo, found[i].Last)
 		}
-	}
-	if e.many {
-		after, last = "", lastDevice
+		in.add(string(id), string(upTo), by[id].Command.Version)
 	}
 	which, args := e.which(f, now, []any{timeText(now), string(after)})
-	args = append(args, string(last), move)
+	args = append(args, move)
 	return text(len(args)) + e.relation(endedColumns, len(args)+1) + `
-		WHERE command_id = v_command AND device_id > $2 AND device_id <= $` + strconv.Itoa(len(args)-1) + ` AND ` + which, in.args(e.dialect, args...)
+		WHERE command_id = v_command AND device_id > $2 AND device_id <= v_last AND ` + which, in.args(e.dialect, args...)
 }
-
-// lastDevice is greater than the id of any device.
-const lastDevice = "~"
 
 // endListed runs an update, and notes the operations as they are now with their changes.
 func (e *ending) endListed(by map[command.ID]*command.Change, text string, args []any) (int, error) {

@@ -97,7 +97,7 @@ func TestEndTogetherWithoutStatistics(t *testing.T) {
 		for _, c := range found {
 			by[c.ID] = &command.Change{}
 		}
-		text, args := e.endSQL(nil, time.Now(), found, by, "", "")
+		text, args := e.endSQL(nil, time.Now(), found, by, "")
 		rows, err := (explaining{x.run, t, &pages, &plans}).QueryxContext(f.ctx, text+" RETURNING 1", args...)
 		if err != nil {
 			return err
