@@ -60,6 +60,7 @@ var allowed = map[string][]string{
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
 	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
+	"testkit/cmd/faults":    {"testkit/cluster", "testkit/faults", "testkit/history", "testkit/load", "testkit/checker"},
 	"testkit/history":       {},
 	"testkit/load":          {"testkit/history", "simulator", "mqtt", "command", "meterread"},
 	"testkit/checker":       {"testkit/history", "command", "meterread"},

@@ -241,11 +241,18 @@ func (p *patient) limit() (t time.Time, own bool) {
 	return t, false
 }
 
+// giveUp closes the connection for good: what the server still sends on it answers nobody any more. The driver drops a
+// connection for an error of that type alone; with any other it would take the late answer for that of its next statement.
+func (p *patient) giveUp(op string) error {
+	_ = p.Conn.Close()
+	return &net.OpError{Op: op, Net: p.Conn.RemoteAddr().Network(), Addr: p.Conn.RemoteAddr(), Err: errSilent}
+}
+
 // Read waits for bytes.
 func (p *patient) Read(b []byte) (int, error) {
 	for {
 		if p.server.silent() {
-			return 0, errSilent
+			return 0, p.giveUp("read")
 		}
 		limit, own := p.limit()
 		_ = p.Conn.SetReadDeadline(limit)
@@ -257,7 +264,7 @@ func (p *patient) Read(b []byte) (int, error) {
 			return n, err
 		}
 		if !p.server.heardLately() && !p.server.answers() {
-			return 0, errSilent
+			return 0, p.giveUp("read")
 		}
 	}
 }
@@ -273,7 +280,7 @@ func (p *patient) Write(b []byte) (written int, err error) {
 			return written, err
 		}
 		if n == 0 && !p.server.answers() {
-			return written, errSilent
+			return written, p.giveUp("write")
 		}
 	}
 }

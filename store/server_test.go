@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -54,5 +55,29 @@ func TestSlowStatementIsWaitedFor(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestASilentConnectionIsClosed: the driver drops a connection after one type of error alone. One that it kept would give the
+// late answer to the next statement.
+func TestASilentConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	s := newServer()
+	t.Cleanup(s.close)
+	c, err := s.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Read(make([]byte, 1))
+	if _, dropped := err.(*net.OpError); !dropped || !errors.Is(err, errSilent) { //nolint:errorlint // the driver looks no deeper
+		t.Errorf("got %T: %v", err, err)
+	}
+	if _, err := c.Write([]byte("next")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("it can be used again: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	_ "github.com/lib/pq" // the record is PostgreSQL
+	"github.com/lib/pq"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -16,6 +16,7 @@ type Options struct {
 	History string   // the directory
 	DB      string   // URL of the PostgreSQL that is the record
 	Redis   string   // URL of the live state's Redis; it is not looked at when empty
+	Except  []string // tenants that are not of the run
 	Metrics []string // URLs of /metrics of all processes that live, such as http://127.0.0.1:8080/metrics
 
 	Grace  time.Duration // after its deadline, for so long an operation may take to end, and an uplink to be stored; 15 s
@@ -92,6 +93,8 @@ func (r *Report) mayPass() bool {
 type system struct {
 	db   *sql.DB
 	live *redis.Client // nil: not looked at
+
+	except any // tenants, as an SQL array
 }
 
 func open(o Options) (*system, error) {
@@ -99,7 +102,7 @@ func open(o Options) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &system{db: db}
+	s := &system{db: db, except: pq.Array(append([]string{}, o.Except...))} // of nil it would be NULL
 	if o.Redis != "" {
 		opt, err := redis.ParseURL(o.Redis)
 		if err != nil {

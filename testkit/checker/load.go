@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -37,8 +38,8 @@ func (s *system) load(ctx context.Context) (*record, error) {
 }
 
 // rows runs a query and calls scan for each row.
-func (s *system) rows(ctx context.Context, query string, scan func(*sql.Rows) error) error {
-	rows, err := s.db.QueryContext(ctx, query)
+func (s *system) rows(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
+	rows, err := s.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -57,7 +58,8 @@ func (s *system) commands(ctx context.Context, r *record) error {
 	return s.rows(ctx, `
 		SELECT id, tenant, total, running, finished_at IS NOT NULL, expires_at, version, shown_expired,
 			sent, delivered, accepted, succeeded, failed, expired, cancelled, dead
-		FROM commands`, func(rows *sql.Rows) error {
+		FROM commands
+		WHERE tenant <> ALL ($1)`, func(rows *sql.Rows) error {
 		var c commandRow
 		n := make([]int, len(countedStates))
 		err := rows.Scan(&c.id, &c.tenant, &c.total, &c.running, &c.finished, &c.expires, &c.version, &c.shownExpired,
@@ -68,14 +70,15 @@ func (s *system) commands(ctx context.Context, r *record) error {
 		}
 		r.commands = append(r.commands, c)
 		return err
-	})
+	}, s.except)
 }
 
 func (s *system) operations(ctx context.Context, r *record) error {
 	return s.rows(ctx, `
 		SELECT command_id, device_id, tenant, state, delivery, open, from_stock, late_result_at IS NOT NULL, priority, seq, version,
 			COALESCE(error_code, ''), expires_at, moves
-		FROM operations`, func(rows *sql.Rows) error {
+		FROM operations
+		WHERE tenant <> ALL ($1)`, func(rows *sql.Rows) error {
 		var o operationRow
 		var moves []byte
 		err := rows.Scan(&o.command, &o.opKey.device, &o.tenant, &o.state, &o.delivery, &o.open, &o.fromStock, &o.late, &o.priority, &o.seq,
@@ -85,47 +88,47 @@ func (s *system) operations(ctx context.Context, r *record) error {
 		}
 		r.operations = append(r.operations, o)
 		return err
-	})
+	}, s.except)
 }
 
 func (s *system) keys(ctx context.Context, r *record) error {
-	return s.rows(ctx, `SELECT tenant, key, command_id FROM idempotency`, func(rows *sql.Rows) error {
+	return s.rows(ctx, `SELECT tenant, key, command_id FROM idempotency WHERE tenant <> ALL ($1)`, func(rows *sql.Rows) error {
 		var k keyRow
 		err := rows.Scan(&k.tenant, &k.key, &k.command)
 		r.keys = append(r.keys, k)
 		return err
-	})
+	}, s.except)
 }
 
 func (s *system) letters(ctx context.Context, r *record) error {
-	return s.rows(ctx, `SELECT id, source, cause, endpoint_id, device_id, command_id, COALESCE(payload, ''::bytea) FROM dead_letters`,
+	return s.rows(ctx, `SELECT id, source, cause, endpoint_id, device_id, command_id, COALESCE(payload, ''::bytea) FROM dead_letters WHERE tenant <> ALL ($1)`,
 		func(rows *sql.Rows) error {
 			var l letterRow
 			err := rows.Scan(&l.id, &l.source, &l.cause, &l.endpoint, &l.device, &l.command, &l.payload)
 			r.letters = append(r.letters, l)
 			return err
-		})
+		}, s.except)
 }
 
 func (s *system) events(ctx context.Context, r *record) error {
-	return s.rows(ctx, `SELECT endpoint_id, device_id, type, at, tenant FROM events`, func(rows *sql.Rows) error {
+	return s.rows(ctx, `SELECT endpoint_id, device_id, type, at, tenant FROM events WHERE tenant <> ALL ($1)`, func(rows *sql.Rows) error {
 		var e eventRow
 		var at time.Time
 		err := rows.Scan(&e.endpoint, &e.device, &e.kind, &at, &e.tenant)
 		e.at = at.UnixMicro()
 		r.events = append(r.events, e)
 		return err
-	})
+	}, s.except)
 }
 
 func (s *system) sums(ctx context.Context, r *record) error {
-	return s.rows(ctx, `SELECT device_id, count(*), sum(value::numeric)::text FROM readings GROUP BY device_id`, func(rows *sql.Rows) error {
+	return s.rows(ctx, `SELECT device_id, count(*), sum(value::numeric)::text FROM readings WHERE tenant <> ALL ($1) GROUP BY device_id`, func(rows *sql.Rows) error {
 		var device string
 		var one sum
 		err := rows.Scan(&device, &one.n, &one.total)
 		r.sums[device] = one
 		return err
-	})
+	}, s.except)
 }
 
 // strays are rows whose tenant is not that of what they are about; some of each kind are enough.
@@ -153,6 +156,7 @@ func (s *system) readings(ctx context.Context) iter.Seq2[readingRow, error] {
 		err := s.rows(ctx, `
 			SELECT device_id, item, read_at, value, unit, COALESCE(command_id, ''), tenant, revision, late
 			FROM readings
+			WHERE tenant <> ALL ($1)
 			ORDER BY device_id, item, read_at, revision`, func(rows *sql.Rows) error {
 			var r readingRow
 			var at time.Time
@@ -164,7 +168,7 @@ func (s *system) readings(ctx context.Context) iter.Seq2[readingRow, error] {
 				return errEnough
 			}
 			return nil
-		})
+		}, s.except)
 		if err != nil && !errors.Is(err, errEnough) {
 			yield(readingRow{}, fmt.Errorf("load readings: %w", err))
 		}
@@ -176,8 +180,12 @@ var errEnough = errors.New("enough")
 
 // hashes reads what the live state holds as a whole.
 func (s *system) hashes(ctx context.Context, r *record) error {
+	mark, err := s.mark(ctx)
+	if err != nil {
+		return err
+	}
 	for _, c := range r.commands {
-		h, whole, err := s.hash(ctx, "meterline:command:{"+c.id+"}")
+		h, whole, err := s.hash(ctx, "meterline:command:{"+c.id+"}", mark)
 		if err != nil {
 			return err
 		}
@@ -187,12 +195,12 @@ func (s *system) hashes(ctx context.Context, r *record) error {
 	}
 	for device := range r.sums {
 		key := "meterline:latest:{" + device + "}"
-		whole, err := s.live.HExists(ctx, key+":meta", "complete").Result()
-		if err != nil || !whole {
-			if err != nil {
-				return err
-			}
+		held, err := s.live.HGet(ctx, key+":meta", "complete").Result()
+		if errors.Is(err, redis.Nil) || err == nil && held != mark {
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		fields, err := s.live.HGetAll(ctx, key).Result()
 		if err != nil {
@@ -213,7 +221,15 @@ func (s *system) hashes(ctx context.Context, r *record) error {
 	return nil
 }
 
-func (s *system) hash(ctx context.Context, key string) (h hash, whole bool, err error) {
+// mark is what whole hashes are marked with: the history of the data that Redis has now (INFO, master_replid).
+func (s *system) mark(ctx context.Context) (string, error) {
+	info, err := s.live.Info(ctx, "replication").Result()
+	_, rest, _ := strings.Cut(info, "master_replid:")
+	id, _, _ := strings.Cut(rest, "\r\n")
+	return id, err
+}
+
+func (s *system) hash(ctx context.Context, key, mark string) (h hash, whole bool, err error) {
 	var fields, meta *redis.MapStringStringCmd
 	_, err = s.live.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		fields, meta = p.HGetAll(ctx, key), p.HGetAll(ctx, key+":meta")
@@ -223,7 +239,7 @@ func (s *system) hash(ctx context.Context, key string) (h hash, whole bool, err 
 		return h, false, err
 	}
 	about := meta.Val()
-	if about["complete"] == "" || about["held"] != strconv.Itoa(len(fields.Val())) || about["ahead"] != "" {
+	if about["complete"] != mark || about["held"] != strconv.Itoa(len(fields.Val())) || about["ahead"] != "" {
 		return h, false, nil
 	}
 	h = hash{status: about["status"], states: map[string]heldOperation{}}

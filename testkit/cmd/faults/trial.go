@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"meterline/testkit/checker"
+	"meterline/testkit/cluster"
+	"meterline/testkit/faults"
+	"meterline/testkit/history"
+	"meterline/testkit/load"
+)
+
+// trial is one run: a system, a load, faults and a check.
+type trial struct {
+	Name   string
+	Seed   uint64
+	Uplink string
+	Faults []faults.Planned
+	Rate   float64 // readings per second that nobody asked for
+}
+
+// result is what became of a trial.
+type result struct {
+	Name    string         `json:"name"`
+	Uplink  string         `json:"uplink"`
+	Flushes bool           `json:"flushes,omitempty"`
+	Faults  []produced     `json:"faults"`
+	Report  checker.Report `json:"report"`
+	Took    time.Duration  `json:"took_ns"`
+}
+
+// produced is a fault and what is known of it.
+type produced struct {
+	Number   int           `json:"number"`
+	Name     string        `json:"name"`
+	Evidence []string      `json:"evidence,omitempty"`
+	Ready    time.Duration `json:"ready_ns"` // until all processes were ready again
+	Error    string        `json:"error,omitempty"`
+}
+
+// good says whether the run counts, and nothing is wrong.
+func (r result) good() bool { return r.Report.OK() && r.failed() == "" }
+
+// failed is the first fault that could not be produced.
+func (r result) failed() string {
+	for _, f := range r.Faults {
+		if f.Error != "" {
+			return f.Name + ": " + f.Error
+		}
+	}
+	return ""
+}
+
+const (
+	stopWithin  = 60 * time.Second
+	checkWithin = 3 * time.Minute
+)
+
+// perform runs a trial in a directory, where histories and logs are left. The error is that of a trial that could not be
+// made.
+func (t trial) perform(ctx context.Context, dir string) (r result, err error) {
+	began := time.Now()
+	r = result{Name: t.Name, Uplink: t.Uplink}
+	c, err := cluster.Start(ctx, cluster.Options{
+		Uplink: t.Uplink, Build: cluster.Build{Faults: true}, Dir: filepath.Join(dir, "logs"), BackendArgs: []string{"--request-rate", "0"},
+		GatewayArgs: []string{"--flap-limit", "30"}, // faults cut devices more often than networks do
+	})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	l, err := t.load(ctx, c, filepath.Join(dir, "history"))
+	if err != nil {
+		return r, err
+	}
+	for _, p := range t.Faults {
+		r.suffer(ctx, c, l.History(), p)
+	}
+	stop, done := context.WithTimeout(ctx, stopWithin)
+	defer done()
+	if err := l.Stop(stop); err != nil {
+		return r, fmt.Errorf("stop the load: %w", err)
+	}
+	limit, over := context.WithTimeout(ctx, checkWithin)
+	defer over()
+	r.Report, err = checker.Check(limit, checker.Options{
+		History: filepath.Join(dir, "history"), DB: c.DatabaseURL, Redis: "redis://" + c.Redis.Addr + "/0", Metrics: metrics(c),
+		Except: []string{faults.BaitTenant},
+	})
+	r.Took = time.Since(began)
+	return r, err
+}
+
+// load registers the devices of two tenants and puts them to work.
+func (t trial) load(ctx context.Context, c *cluster.Cluster, dir string) (*load.Load, error) {
+	o := load.Options{
+		MQTT: c.MQTT(), API: c.API(), Seed: t.Seed, History: dir, Start: time.Now(), Readings: t.Rate / 2,
+		IPCs: 3, MetersPerIPC: 6, Direct: 4, Think: 250 * time.Millisecond, Deadline: 12 * time.Second,
+		Lies: 500 * time.Millisecond, Cuts: time.Second, ClockOff: 10 * 365 * 24 * time.Hour,
+	}
+	for _, name := range []string{"bolt", "crank"} {
+		token, err := c.Backend(ctx, "token", "create", "--tenant", name, "--scopes", "admin")
+		if err != nil {
+			return nil, fmt.Errorf("make a token: %w", err)
+		}
+		o.Tenants = append(o.Tenants, load.Tenant{Name: name, Token: strings.TrimSpace(token)})
+	}
+	return load.Start(ctx, o)
+}
+
+// suffer produces a fault and writes down that it did.
+func (r *result) suffer(ctx context.Context, c *cluster.Cluster, h *history.Writer, p faults.Planned) {
+	f, _ := faults.Find(p.Fault)
+	id := fmt.Sprintf("%s/%d", p.Fault, len(r.Faults))
+	told := &history.Fault{Name: p.Fault}
+	if f.Flushes {
+		r.Flushes, told.Name = true, history.Flush
+	}
+	h.Add(history.Event{Actor: "faults", Kind: history.Break, Phase: history.Invoke, ID: id, Fault: told})
+	outcomes := faults.Run(ctx, c, []faults.Planned{p})
+	for _, o := range outcomes {
+		phase := history.OK
+		one := produced{Number: f.Number, Name: p.Fault, Evidence: o.Evidence, Ready: o.Recover}
+		if o.Err != nil {
+			phase, one.Error = history.Fail, o.Err.Error()
+		}
+		evidence := &history.Fault{Name: told.Name, Evidence: strings.Join(o.Evidence, "; ")}
+		h.Add(history.Event{Actor: "faults", Kind: history.Break, Phase: phase, ID: id, Fault: evidence})
+		h.Add(history.Event{Actor: "faults", Kind: history.Heal, Phase: history.OK, ID: id, Fault: told})
+		r.Faults = append(r.Faults, one)
+	}
+}
+
+// metrics are the addresses of all that count.
+func metrics(c *cluster.Cluster) (all []string) {
+	for _, n := range c.Nodes() {
+		all = append(all, "http://"+n.HTTP+"/metrics")
+	}
+	return all
+}
+
+// clean removes what a good run left.
+func clean(dir string) error { return os.RemoveAll(dir) }
