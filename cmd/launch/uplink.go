@@ -68,6 +68,7 @@ func (u Uplink) Append(ctx context.Context, stack *Stack, db *store.DB, client r
 		}
 		logger.Warn("the uplink log is weak", "error", err)
 	}
+	stack.Go("uplink log in redis", log.Run)
 	return log, nil
 }
 
@@ -82,6 +83,7 @@ func (u Uplink) Read(ctx context.Context, stack *Stack, db *store.DB, client red
 	if err != nil {
 		return nil, err
 	}
+	stack.Go("uplink log in redis", streams.Run)
 	table := u.table(stack, db, logger, ofTable, registerer)
 	first, second := command.Log(streams), command.Log(table)
 	if u.UplinkIn == "store" {
@@ -98,6 +100,7 @@ func (u Uplink) table(stack *Stack, db *store.DB, logger *slog.Logger, registere
 	return log
 }
 
+// streams opens the log in Redis. It has to be run.
 func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.UniversalClient, logger *slog.Logger, registerer, backlogs prometheus.Registerer) (*uplink.Redis, error) {
 	if u.UplinkRedisURL != "" {
 		var err error
@@ -109,6 +112,5 @@ func (u Uplink) streams(ctx context.Context, stack *Stack, client redis.Universa
 	log := uplink.NewRedis(client, uplink.Options{
 		Limit: u.UplinkLimit, Replicas: u.UplinkReplicas, AllowWeak: u.AllowWeakUplink, Logger: logger, Registerer: registerer, Backlogs: backlogs,
 	})
-	stack.Go("uplink log in redis", log.Run)
 	return log, nil
 }
