@@ -86,6 +86,22 @@ fmt: ## gofmt all Go files
 demo: ## everything in one process with simulated meters; Ctrl-C ends it
 	go run ./cmd/backend demo
 
+# How many seeds: make faults SEEDS=20 FLAGS=-long
+SEEDS ?= 20
+
+.PHONY: faults
+faults: ## break a cluster under load by seeds, four faults each, and check that nothing is lost, twice or hanging; goes on where it was interrupted
+	go run ./testkit/cmd/faults -seeds $(SEEDS) $(FLAGS)
+
+.PHONY: faults-short
+faults-short: ## the same for a few minutes: three seeds, drawn anew each day
+	rm -rf .cache/faults-short
+	go run ./testkit/cmd/faults -seeds 3 -first $$(( $$(date +%s) / 86400 * 3 % 3000 )) -dir .cache/faults-short
+
+.PHONY: faults-bugs
+faults-bugs: ## plant bugs outside the worker in real processes: the checker must find each
+	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -tags faults ./testkit/checker -run Planted -v -timeout 1h
+
 # How many of each: make cluster FLAGS='--gateways 3 --simulate 100'
 .PHONY: cluster
 cluster: ## PostgreSQL, Redis, two gateways and two backends; takes orders such as "kill gateway 1"; Ctrl-C ends all

@@ -114,9 +114,10 @@ func TestPassesAndCounts(t *testing.T) {
 	p := start(t)
 	c := dial(t, p)
 	c.answers("hello")
-	if s := p.Stats(); s.Opened != 1 || s.Up != 6 || s.Down != 6 {
-		t.Errorf("%+v", s)
-	}
+	testkit.Eventually(t, patience, func() bool { // what has arrived is counted a moment later
+		s := p.Stats()
+		return s.Opened == 1 && s.Up == 6 && s.Down == 6
+	}, "six bytes each way are counted")
 	_ = c.Conn.(*net.TCPConn).CloseWrite()
 	c.ended(io.EOF) // an end is passed on, and its answer
 }
