@@ -196,6 +196,7 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 	for _, o := range claimed {
 		e := w.endpoints[o.EndpointID]
 		w.takeOff(e, o, o.LeaseUntil)
+		w.knows(o.Key(), o.Version)
 		w.ahead.seek(o, e.partition)
 		if len(e.flights) >= e.window && o.Priority < RealtimePriority {
 			delete(w.ready, e.id) // full, and what could use the reserve came first
