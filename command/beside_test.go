@@ -88,6 +88,10 @@ func result(o *command.Operation, more string) string {
 	return fmt.Sprintf(`{"v":1,"message_id":"x","results":[{"command_id":"%s","device_id":"d1",%s}]}`, o.CommandID, more)
 }
 
+func reading(value int) string {
+	return fmt.Sprintf(`"readings":[{"item":"1-0:1.8.0","value":"%d","unit":"kWh","read_at":"2026-01-01T00:00:0%dZ"}]`, value, value)
+}
+
 const hello = `{"v":1,"message_id":"h","type":"hello","data":{}}`
 
 // What a large transaction did to an operation is old when what was done beside it has moved the operation on.
@@ -113,4 +117,38 @@ func TestWhatIsDoneBesideALargeTransactionIsNewer(t *testing.T) {
 			t.Errorf("the next is %s", o.State)
 		}
 	})
+}
+
+// An answer that has overtaken a backlog changes nothing when its turn comes.
+func TestAnOvertakenAnswerIsNoLateOne(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string][]string{
+		"in parts, good":     {`"status":"ok","final":false,` + reading(1), `"status":"ok","final":true,` + reading(2)},
+		"in parts, then not": {`"status":"ok","final":false,` + reading(1), `"status":"error","final":true,"code":"BUS_TIMEOUT"`},
+		"not understood":     {`"status":"ok","final":true,"readings":[{"item":"1-0:1.8.0","value":"x","unit":"kWh","read_at":"2026-01-01T00:00:01Z"}]`},
+		"bad":                {`"status":"error","final":true,"code":"BUS_TIMEOUT"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onDesk(t, func(d *desk) {
+				o := d.sent()
+				d.uplinks(command.UplinkEvent, hello, hello, hello, hello)
+				d.rounds(1)
+				for _, a := range answer {
+					d.uplinks(command.UplinkResult, result(o, a))
+				}
+				d.rounds(1)
+				early := *d.ledger.Operation(o.Key())
+				if early.State.Open() {
+					t.Fatalf("it is %s", early.State)
+				}
+				d.rounds(10)
+				if n := len(d.log.Unread(d.ledger.Position(fleet.Partition("d1", partitions)))); n > 0 {
+					t.Fatalf("%d are not taken over", n)
+				}
+				if o := d.ledger.Operation(o.Key()); !o.LateResultAt.IsZero() || o.Version != early.Version {
+					t.Errorf("version %d became %d, and a late result is noted at %s", early.Version, o.Version, o.LateResultAt)
+				}
+			})
+		})
+	}
 }
