@@ -152,3 +152,34 @@ func TestAnOvertakenAnswerIsNoLateOne(t *testing.T) {
 		})
 	}
 }
+
+// Whoever is asked for real-time work alone may have other work, also when nothing was sent to it yet.
+func TestUrgentWorkThatIsGoneHidesNoOther(t *testing.T) {
+	t.Parallel()
+	onDesk(t, func(d *desk) {
+		seconds, priority, urgent := 60, 3, command.RealtimePriority
+		r := command.Request{Kind: command.MeterRead, Items: []string{"1-0:1.8.0"}, TimeoutS: &seconds, Priority: &urgent}
+		r.Targets.DeviceIDs = []command.DeviceID{"d1"}
+		gone, _, err := d.service.Issue(context.Background(), user, r, command.Idempotency{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.service.Cancel(context.Background(), user, gone.ID); err != nil {
+			t.Fatal(err)
+		}
+		r.Priority = &priority
+		v, _, err := d.service.Issue(context.Background(), user, r, command.Idempotency{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			for d.happen() {
+			}
+			d.sleep(5 * time.Millisecond)
+		}
+		d.rounds(3)
+		if o := d.ledger.Operation(command.Key{CommandID: v.ID, DeviceID: "d1"}); o.State == command.Queued {
+			t.Error("it is not sent")
+		}
+	})
+}

@@ -210,7 +210,7 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 // drained notes the endpoints whose queues have no more for now.
 func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
 	for _, h := range heads {
-		if e := w.endpoints[h.Endpoint]; e == nil || h.MinPriority > 0 && len(e.flights) < e.window {
+		if e := w.endpoints[h.Endpoint]; e == nil || h.MinPriority > 0 && (e.window == 0 || len(e.flights) < e.window) {
 			continue // it was not asked for all that it could take
 		}
 		if len(ready[h.Endpoint]) < h.Limit {
