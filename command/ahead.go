@@ -85,8 +85,12 @@ func (a *aheadWatch) places() []LogPosition {
 	return from
 }
 
-// overtake takes in what came for real-time operations in flight, past the backlog of their partitions.
+// overtake takes in what came for real-time operations in flight, past the backlog of their partitions. Until the log's clock is
+// known nobody can say whether an answer came in time.
 func (w *Worker) overtake(ctx context.Context) error {
+	if !w.skewed {
+		return nil
+	}
 	from := w.ahead.places()
 	if len(from) == 0 {
 		return nil

@@ -18,6 +18,10 @@ func (w *Worker) changeBeside(ctx context.Context, partitions map[int]struct{}, 
 	if w.ahead.log == nil { // nothing could overtake the batch
 		return w.change(ctx, partitions, need, decide)
 	}
+	w.newer = map[Key]int64{}
+	if w.large.beside != nil {
+		return w.large.beside(func() { w.hurryOnce(ctx) }, func() (Committed, error) { return w.change(ctx, partitions, need, decide) })
+	}
 	end := make(chan outcome, 1)
 	fence := w.fenceOf(partitions)
 	go func() {
@@ -60,11 +64,30 @@ func (w *Worker) hurryUntil(ctx context.Context, end <-chan outcome) outcome {
 				continue
 			}
 		}
-		if w.hurried == nil {
-			w.hurried = w.hurryNow(ctx)
-		}
+		w.hurryOnce(ctx)
 		arrived, last = false, time.Now()
 	}
+}
+
+// knows notes a version of an operation that memory is in line with. What a large transaction did that is being settled later may
+// be older.
+func (w *Worker) knows(k Key, version int64) {
+	if w.newer != nil {
+		w.newer[k] = max(w.newer[k], version)
+	}
+}
+
+func (w *Worker) hurryOnce(ctx context.Context) {
+	if w.hurried == nil {
+		w.hurried = w.hurryNow(ctx)
+	}
+}
+
+// large says what is large, and how that is committed beside other work; simulations have it otherwise.
+type large struct {
+	read   int                                                                     // entries of a partition: it may have more
+	facts  int                                                                     // of a batch: others need not wait for more than so many
+	beside func(hurry func(), change func() (Committed, error)) (Committed, error) // nil: in another goroutine
 }
 
 // hurry does what somebody waits for, and is done between and beside all that is large: it reads the mail, takes in the

@@ -38,7 +38,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 			w.ahead.read(read.LogPosition, false)
 			continue
 		}
-		more := len(read.Entries) >= readLimit
+		more := len(read.Entries) >= w.large.read
 		if rest := b.add(read); len(rest.Entries) > 0 {
 			w.unread[read.Partition], more = rest, true
 		} else {
@@ -51,7 +51,9 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		return busy, nil
 	}
 	fault.Point(fault.CollectRead)
-	if err := w.takeIn(ctx, &b); err != nil {
+	err = w.takeIn(ctx, &b)
+	w.newer = nil
+	if err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err
 	}
@@ -84,7 +86,7 @@ func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 	limit, stop := context.WithTimeout(ctx, readWithin)
 	defer stop()
 	before := w.opt.Clock.Now()
-	read, err := w.opt.Log.Read(limit, from, readLimit)
+	read, err := w.opt.Log.Read(limit, from, w.large.read)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLogAway, err)
 	}
@@ -280,7 +282,7 @@ func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need
 		return nil
 	}
 	change := w.change
-	if len(facts) > fewest && len(positions) > 0 {
+	if len(facts) > w.large.facts && len(positions) > 0 {
 		change = w.changeBeside
 	}
 	for range judgeMost {

@@ -196,6 +196,7 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 	for _, o := range claimed {
 		e := w.endpoints[o.EndpointID]
 		w.takeOff(e, o, o.LeaseUntil)
+		w.knows(o.Key(), o.Version)
 		w.ahead.seek(o, e.partition)
 		if len(e.flights) >= e.window && o.Priority < RealtimePriority {
 			delete(w.ready, e.id) // full, and what could use the reserve came first
@@ -209,7 +210,7 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 // drained notes the endpoints whose queues have no more for now.
 func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
 	for _, h := range heads {
-		if e := w.endpoints[h.Endpoint]; e == nil || h.MinPriority > 0 && len(e.flights) < e.window {
+		if e := w.endpoints[h.Endpoint]; e == nil || h.MinPriority > 0 && (e.window == 0 || len(e.flights) < e.window) {
 			continue // it was not asked for all that it could take
 		}
 		if len(ready[h.Endpoint]) < h.Limit {

@@ -162,6 +162,10 @@ func (w *Worker) settle(changes []Change) {
 }
 
 func (w *Worker) settleOne(o *Operation) {
+	if o.Version < w.newer[o.Key()] {
+		return
+	}
+	w.knows(o.Key(), o.Version)
 	if e := w.flying[o.Key()]; e != nil {
 		f := e.flights[o.Key()]
 		if f.state = o.State; !o.State.InFlight() || f.message.id != o.MessageID {

@@ -129,7 +129,7 @@ func (w *Worker) endDue(ctx context.Context) (ended int, err error) {
 	w.settle(done.Changes)
 	w.projector.take(done)
 	if !more {
-		w.sweptDue(batch, as, len(parts) == len(w.fence))
+		w.sweptDue(batch, as, len(parts) == len(w.fence), done.Now)
 	}
 	return ended, nil
 }
@@ -178,11 +178,12 @@ func (w *Worker) readTo() time.Time {
 	return earliest
 }
 
-// sweptDue takes commands off the list that have been swept, and leaves them alone for a while if nothing can be left.
-func (w *Worker) sweptDue(batch []Command, as State, everywhere bool) {
+// sweptDue takes commands off the list that were swept at a moment of the record's clock, and leaves them alone for a while if
+// nothing can be left: one that was cancelled is due before its deadline, and what we take for expired need not be so yet.
+func (w *Worker) sweptDue(batch []Command, as State, everywhere bool, at time.Time) {
 	now := time.Now()
 	for _, c := range batch {
-		if everywhere && !c.Expanding && (as == Expired || w.opt.Clock.Now().Add(dueAgain).Before(c.ExpiresAt) || fault.Bug(fault.BugDueByGuess)) {
+		if everywhere && !c.Expanding && (as == Expired && !at.Before(c.ExpiresAt) || as == Cancelled && w.opt.Clock.Now().Add(dueAgain).Before(c.ExpiresAt) || fault.Bug(fault.BugDueByGuess)) {
 			w.due.done[c.ID] = now
 		}
 	}

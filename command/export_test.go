@@ -29,3 +29,17 @@ func (w *Worker) Carry(ctx context.Context, force bool) (did bool, err error) {
 
 // ExpandOnce makes some operations of a command that is being expanded.
 func (e *Expander) ExpandOnce(ctx context.Context) (bool, error) { return e.runOnce(ctx) }
+
+// Small makes the worker take few entries for many, and lets beside say what is done beside their transactions, and when.
+func (w *Worker) Small(read, facts int, beside func(hurry func(), change func() (Committed, error)) (Committed, error)) {
+	w.large = large{read, facts, beside}
+}
+
+// Holds is what the worker believes: its fence, and what is in flight.
+func (w *Worker) Holds() (Fence, map[Key]bool) {
+	flying := map[Key]bool{}
+	for k := range w.flying {
+		flying[k] = true
+	}
+	return w.fence, flying
+}

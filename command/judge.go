@@ -156,26 +156,27 @@ func orElse(s, other string) string {
 	return s
 }
 
-// answered says whether the operation ended by this very answer: a result that is sent twice is no late result.
+// answered says whether this is the very answer that the operation ended by, or a part of it: a result that is sent twice, or
+// that had overtaken others and is met in its turn, is no late result.
 func (o *Operation) answered(r *meterread.Result) bool {
-	switch o.State {
-	case Succeeded:
-		if r.Status != meterread.StatusOK {
-			return false
-		}
-	case Failed:
-		if r.Status == meterread.StatusOK || o.Error == nil || o.Error.Code != orElse(r.Code, "INTERNAL") {
-			return false
-		}
-	default:
-		return false
-	}
 	for _, one := range r.Readings {
 		if !o.has(one) {
 			return false
 		}
 	}
-	return true
+	switch {
+	case !r.Final && len(r.Readings) > 0: // kept before, however it ended then
+		return true
+	case o.State == Succeeded:
+		return r.Status == meterread.StatusOK
+	case o.State != Failed || o.Error == nil:
+		return false
+	case !r.Final:
+		return true
+	case r.Status == meterread.StatusOK:
+		return o.Error.Code == CodeNoValidReading && len(r.Readings) == 0
+	}
+	return o.Error.Code == orElse(r.Code, "INTERNAL")
 }
 
 func (o *Operation) has(r meterread.Reading) bool {

@@ -46,8 +46,43 @@ func (b *backend) start() {
 		DeliveryLease: w.profile.deliveryLease, RunTimeout: w.profile.runTimeout,
 		Partition: func(e command.DeviceID) int { return fleet.Partition(e, partitions) },
 	})
+	b.small()
 	b.measure()
 	b.listen()
+}
+
+// small lets even the few uplinks of a schedule be a backlog, until all is calm.
+func (b *backend) small() {
+	w, most := b.world, 12
+	if w.profile.hurried {
+		most = 2
+	}
+	read := 1 + w.draw.IntN(most)
+	if w.calm {
+		read = 256
+	}
+	b.worker.Small(read, w.draw.IntN(3), b.beside)
+}
+
+// beside is a transaction and what is done beside it. The locks of the record put all that meets into one order or the other:
+// what is done beside it comes before it, or after it, when it is not yet known that it has ended.
+func (b *backend) beside(hurry func(), change func() (command.Committed, error)) (command.Committed, error) {
+	b.some("before", hurry)
+	done, err := change()
+	b.some("after", hurry)
+	return done, err
+}
+
+func (b *backend) some(when string, hurry func()) {
+	w, worker := b.world, b.worker
+	for range w.draw.IntN(3) {
+		w.trace.add(b.name, "hurries", when)
+		if w.chance(30) {
+			w.interlude()
+			b.doomed(worker)
+		}
+		hurry()
+	}
 }
 
 func (b *backend) measure() {
@@ -99,7 +134,9 @@ func (b *backend) round() {
 	b.inRound = true
 	worker := b.worker
 	b.alive("round", func() (err error) {
-		b.busy, err = worker.Round(context.Background())
+		if b.busy, err = worker.Round(context.Background()); err == nil {
+			b.world.check.knows(worker)
+		}
 		return err
 	})
 	b.inRound = false
@@ -137,7 +174,7 @@ func (b *backend) call(site string, f func() error) error {
 	if w.calm {
 		return f()
 	}
-	if w.away(w.logUnread) && site == "Read" || w.away(w.logAway) && (site == "Read" || site == "Sessions" || site == "Gateways") || w.away(w.recordAway) && slices.Contains(inRecord, site) {
+	if read := site == "Read" || site == "ReadAhead"; w.away(w.logUnread) && read || w.away(w.logAway) && (read || site == "Sessions" || site == "Gateways") || w.away(w.recordAway) && slices.Contains(inRecord, site) {
 		w.trace.add(b.name, site, "is away")
 		return fmt.Errorf("simulated: %w", command.ErrUnavailable)
 	}
@@ -277,9 +314,17 @@ type uplog struct {
 
 func (l *uplog) Read(ctx context.Context, from []command.LogPosition, limit int) (bs []command.LogBatch, err error) {
 	if !l.b.world.calm {
-		limit = 1 + l.b.world.draw.IntN(12)
+		limit = 1 + l.b.world.draw.IntN(limit)
 	}
 	e := l.b.call("Read", func() error { bs, err = l.Log.Read(ctx, from, limit); return err })
+	return bs, e
+}
+
+func (l *uplog) ReadAhead(ctx context.Context, from []command.LogPosition, limit int) (bs []command.LogBatch, err error) {
+	if !l.b.world.calm {
+		limit = 1 + l.b.world.draw.IntN(20)
+	}
+	e := l.b.call("ReadAhead", func() error { bs, err = l.Log.ReadAhead(ctx, from, limit); return err })
 	return bs, e
 }
 

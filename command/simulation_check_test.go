@@ -346,6 +346,27 @@ func (c *checker) shown(v command.View) {
 	}
 }
 
+// knows holds what a worker that is at work believes to be in flight against what is.
+func (c *checker) knows(worker *command.Worker) {
+	fence, flying := worker.Holds()
+	if len(fence) == 0 {
+		return
+	}
+	if _, err := c.world.ledger.Change(context.Background(), fence, command.Need{}, func(*command.Tx) error { return nil }); err != nil {
+		return // it has lost something and does not know yet
+	}
+	for _, o := range c.world.ledger.Operations() {
+		_, mine := fence[o.Partition]
+		switch k := o.Key(); {
+		case !mine || o.DeviceID == "m01": // what moves is heard of by others
+		case inFlight(o) && !flying[k] && o.ExpiresAt.After(c.world.now()):
+			c.fail("%s is %s, and its owner does not know", c.name(k), o.State)
+		case flying[k] && (o.State == command.Succeeded || o.State == command.Failed):
+			c.fail("%s is %s, and its owner takes it for in flight", c.name(k), o.State)
+		}
+	}
+}
+
 // deadlines looks, once all is mended, at what hangs.
 func (c *checker) deadlines() {
 	now, mended := c.world.now(), time.Since(c.since)
@@ -494,6 +515,9 @@ func (c *checker) readings() {
 	for _, r := range c.world.ledger.StoredReadings() {
 		if c.lossy || r.DeviceID != "d1" && r.DeviceID != "m02" && r.DeviceID != "n01" {
 			continue
+		}
+		if asked := c.world.ledger.Command(r.CommandID); asked != nil && asked.Priority >= command.RealtimePriority {
+			continue // it may have overtaken others
 		}
 		if r.ReadAt.Before(last[r.DeviceID]) {
 			c.fail("readings of %s are not in order", r.DeviceID)

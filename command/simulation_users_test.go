@@ -63,6 +63,9 @@ func (w *world) issue() {
 	p := w.profile
 	seconds := int((p.shortest + w.upTo(p.longest-p.shortest)) / time.Second)
 	priority := []int{3, 5, 5, 5, 8}[w.draw.IntN(5)]
+	if p.hurried && w.draw.IntN(2) == 0 {
+		priority = 8
+	}
 	attempts := 1 + w.draw.IntN(3)
 	r := command.Request{Kind: command.MeterRead, Items: []string{"1-0:1.8.0"}, TimeoutS: &seconds, Priority: &priority, MaxAttempts: &attempts}
 	if w.draw.IntN(8) == 0 {

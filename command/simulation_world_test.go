@@ -60,6 +60,7 @@ type profile struct {
 	workers                             int
 	roaming, lazy                       bool // devices move often; what goes to the live state piles up
 	wide                                bool // one endpoint with more meters than its window
+	hurried                             bool // workers are behind with the log, and somebody waits
 	deliveryLease, runTimeout           time.Duration
 	recordAhead, logAhead               time.Duration
 	shortest, longest                   time.Duration // deadlines
@@ -71,7 +72,7 @@ func newProfile(r *rand.Rand) profile {
 		steps: 60 + r.IntN(160), crash: pick(0, 3, 12, 40), fail: pick(0, 0, 5, 30), doubt: pick(0, 0, 5, 20), pause: pick(0, 3, 15, 50),
 		lost: pick(0, 2, 15), late: pick(0, 5, 20), twice: pick(0, 3), shed: pick(0, 10, 40), unacked: pick(0, 5, 30),
 		flaky: pick(1, 3), silent: pick(0, 5, 40), poison: pick(0, 4), users: pick(4, 8), fleet: pick(0, 2), flush: pick(0, 0, 0, 3),
-		workers: pick(1, 2, 3, 3), wide: r.IntN(25) == 0, roaming: r.IntN(6) == 0, lazy: r.IntN(4) == 0,
+		workers: pick(1, 2, 3, 3), wide: r.IntN(25) == 0, roaming: r.IntN(6) == 0, lazy: r.IntN(4) == 0, hurried: r.IntN(3) == 0,
 		deliveryLease: 2 * time.Second, runTimeout: 6 * time.Second,
 		recordAhead: time.Duration(r.IntN(10_000)-5000) * time.Millisecond, logAhead: time.Duration(r.IntN(10_000)-5000) * time.Millisecond,
 		shortest: 4 * time.Second, longest: 40 * time.Second,
@@ -273,6 +274,7 @@ func (w *world) heal() {
 		if b.worker == nil {
 			b.start()
 		}
+		b.small()
 	}
 	for _, g := range w.gateways {
 		g.start()

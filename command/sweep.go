@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"strconv"
 	"time"
 
@@ -146,12 +147,14 @@ func (w *Worker) reload(ctx context.Context, list []ID) error {
 	if len(need.Operations) == 0 {
 		return nil
 	}
-	var over []Key
+	over := map[Key]int64{}
 	_, err := w.change(ctx, parts, need, func(tx *Tx) error {
-		over = over[:0]
+		clear(over)
 		for _, k := range need.Operations {
-			if o := tx.Operations[k]; o == nil || !o.State.InFlight() {
-				over = append(over, k)
+			if o := tx.Operations[k]; o == nil {
+				over[k] = math.MaxInt64
+			} else if !o.State.InFlight() {
+				over[k] = o.Version
 			}
 		}
 		return nil
@@ -159,10 +162,11 @@ func (w *Worker) reload(ctx context.Context, list []ID) error {
 	if err != nil {
 		return fmt.Errorf("look at ended operations: %w", err)
 	}
-	for _, k := range over {
+	for k, version := range over {
 		if e := w.flying[k]; e != nil {
 			w.land(e, k)
 		}
+		w.knows(k, version)
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ type known struct {
 	version  int64
 	readings int
 	shown    bool
+	endpoint meterread.DeviceID
 }
 
 func (t *tx) change(f command.Fence, need command.Need, decide func(*command.Tx) error) (command.Committed, error) {
@@ -118,7 +119,7 @@ func (t *tx) lockOperations(x *command.Tx, keys []command.Key) (map[command.Key]
 			return err
 		}
 		x.Operations[o.Key()] = o
-		before[o.Key()] = known{o.State, o.Version, len(o.Readings), false}
+		before[o.Key()] = known{o.State, o.Version, len(o.Readings), false, o.EndpointID}
 		return nil
 	}, `
 		SELECT `+operationColumns("o")+`
@@ -211,6 +212,9 @@ func (t *tx) writeMoves(x *command.Tx, before map[command.Key]known) ([]command.
 	if err := t.writeOperations(ops); err != nil {
 		return nil, err
 	}
+	if err := t.writeEndpoints(ops, before); err != nil {
+		return nil, err
+	}
 	if err := t.countErrors(failed); err != nil {
 		return nil, err
 	}
@@ -257,6 +261,33 @@ func (t *tx) writeOperations(ops []*command.Operation) error {
 	}
 	if n != len(ops) {
 		return fmt.Errorf("write operations: %d of %d were there", n, len(ops))
+	}
+	return nil
+}
+
+var endpointColumns = columns("v_command text, v_device text, v_endpoint text, v_partition bigint, v_info text")
+
+// writeEndpoints writes where operations are queued now that followed their devices. That is rare: the statement for all that
+// moves need not carry it.
+func (t *tx) writeEndpoints(ops []*command.Operation, before map[command.Key]known) error {
+	in := newInput(endpointColumns, 0)
+	followed := 0
+	for _, o := range ops {
+		if o.EndpointID != before[o.Key()].endpoint {
+			in.add(string(o.CommandID), string(o.DeviceID), string(o.EndpointID), o.Partition, marshal(o.Device))
+			followed++
+		}
+	}
+	if followed == 0 {
+		return nil
+	}
+	_, err := t.exec(`
+		UPDATE operations
+		SET endpoint_id = v_endpoint, partition = v_partition, device = v_info
+		FROM `+t.relation(in.columns, 1)+`
+		WHERE command_id = v_command AND device_id = v_device`, in.args(t.dialect)...)
+	if err != nil {
+		return fmt.Errorf("let operations follow their devices: %w", err)
 	}
 	return nil
 }

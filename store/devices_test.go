@@ -217,6 +217,38 @@ func TestOperationsFollowTheirDeviceOrEndWithIt(t *testing.T) {
 	})
 }
 
+// What was on its way when its device moved follows it when it is queued again.
+func TestWhatIsQueuedAgainFollowsItsDevice(t *testing.T) {
+	eachDialect(t, func(t *testing.T, db *DB) {
+		f := fix(t, db)
+		f.ipc(tenantA, "ipc-1", "m")
+		f.ipc(tenantA, "ipc-2")
+		id := f.issue(tenantA, "m").Command.ID
+		fence := f.own("w")
+		f.change(fence, claim, key(id, "m"))
+		d, err := db.Device(t.Context(), tenantA, "m")
+		check(t, err)
+		d.EndpointID, d.Route = "ipc-2", []byte(`[{"meter":"7"}]`)
+		_, _, err = db.UpdateDevice(t.Context(), d)
+		check(t, err)
+		if o := f.operation(key(id, "m")); o.EndpointID != "ipc-1" {
+			t.Fatalf("what is on its way went to %s", o.EndpointID)
+		}
+		f.change(fence, func(x *command.Tx, o *command.Operation) error {
+			o.EndpointID, o.Partition, o.Device = "ipc-2", db.partitionOf("ipc-2"), d.Info()
+			return o.Requeue(x.Now, x.Now, false, "endpoint gone")
+		}, key(id, "m"))
+		o := f.operation(key(id, "m"))
+		if o.EndpointID != "ipc-2" || o.Partition != db.partitionOf("ipc-2") || o.Device.EndpointID != "ipc-2" || string(o.Device.Route) != string(d.Route) {
+			t.Errorf("it is queued for %s in partition %d, by %s", o.EndpointID, o.Partition, o.Device.Route)
+		}
+		heads := []command.Head{{Endpoint: "ipc-1", Partition: db.partitionOf("ipc-1"), Limit: 9}, {Endpoint: "ipc-2", Partition: db.partitionOf("ipc-2"), Limit: 9}}
+		if ready := f.ready(heads...); len(ready["ipc-1"]) != 0 || len(ready["ipc-2"]) != 1 {
+			t.Errorf("ready are %v", ready)
+		}
+	})
+}
+
 func TestDeletingADeviceLeavesNothingThatItsIdCouldFindAgain(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()

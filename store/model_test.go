@@ -273,7 +273,9 @@ func (w *twins) move() {
 			case !o.State.Open():
 				o.Late(x.Now)
 			case steps[i] == command.Queued && later:
-				_ = o.Requeue(x.Now, x.Now.Add(time.Hour), false, "later")
+				if o.Requeue(x.Now, x.Now.Add(time.Hour), false, "later") == nil { // and its device has moved meanwhile
+					o.EndpointID, o.Partition = w.id("ipc2"), w.f.partitionOf(w.id("ipc2"))
+				}
 			case steps[i] == command.Accepted && later: // a part of an answer
 				o.Readings = append(o.Readings, meterread.Reading{DeviceID: o.DeviceID, Item: "1-0:1.8.0", Value: "1", ReadAt: x.Now})
 			default:

@@ -2,6 +2,7 @@ package commandtest
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,7 +16,10 @@ type Log struct {
 	parts      []part
 }
 
-var _ command.Log = (*Log)(nil)
+var (
+	_ command.Log   = (*Log)(nil)
+	_ command.Ahead = (*Log)(nil)
+)
 
 // part is one partition: its entries from the first that was not trimmed on.
 type part struct {
@@ -74,6 +78,18 @@ func (l *Log) Read(_ context.Context, from []command.LogPosition, limit int) ([]
 		batches[i] = b
 	}
 	return batches, nil
+}
+
+// ReadAhead implements command.Ahead.
+func (l *Log) ReadAhead(ctx context.Context, from []command.LogPosition, limit int) ([]command.LogBatch, error) {
+	places := slices.Clone(from)
+	for i := range places {
+		if at := &places[i]; at.Generation != l.name() || at.Position == "" {
+			p := &l.parts[at.Partition]
+			at.Generation, at.Position = l.name(), place(p.trimmed+int64(len(p.entries)))
+		}
+	}
+	return l.Read(ctx, places, limit)
 }
 
 // Unread lists what comes after a position. It must not be changed.
