@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"meterline/testkit/faults"
 )
 
 func main() {
@@ -71,6 +73,12 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return o, fmt.Errorf("-uplink: must be redis, store or both, not %q", o.uplink)
 	case o.seeds < 0 || o.each < 1 || o.kills < 0:
 		return o, errors.New("-seeds and -kills must not be negative, -each at least 1")
+	case o.only != "":
+		for name := range strings.SplitSeq(o.only, ",") {
+			if _, ok := faults.Find(name); !ok {
+				return o, fmt.Errorf("-only: there is no fault %q; -list lists them", name)
+			}
+		}
 	}
 	return o, nil
 }
