@@ -337,6 +337,9 @@ func (w *Worker) requeue(ctx context.Context, keys []Key, reason string) error {
 		done, err := w.change(ctx, parts, need, func(tx *Tx) error {
 			moved = moved[:0]
 			for k, o := range tx.Operations {
+				if !tx.Now.Before(o.ExpiresAt) { // its deadline is swept where it is
+					continue
+				}
 				if fault.Bug(fault.BugTakenBackEarly) && o.State.InFlight() || o.State == Sent && o.MessageID == sent[k] {
 					o.must(o.Requeue(tx.Now, tx.Now.Add(holdOff), false, reason))
 					moved = w.follow(tx, o, moved)

@@ -87,8 +87,12 @@ func (j *judge) hint(f fact) {
 	}
 }
 
-// takeBack queues an operation again that was not delivered; should its device have moved meanwhile, where that is now.
+// takeBack queues an operation again that was not delivered; should its device have moved meanwhile, where that is now. From
+// its deadline on it stays where it is: where it would go, deadlines may have been swept already.
 func (j *judge) takeBack(o *Operation, next time.Time, reason string) {
+	if !j.tx.Now.Before(o.ExpiresAt) {
+		return
+	}
 	o.must(o.Requeue(j.tx.Now, next, false, reason))
 	if j.follow != nil {
 		j.follow(o)

@@ -69,3 +69,20 @@ func TestAnEndpointThatWasLeftBeginsNothing(t *testing.T) {
 		}
 	}
 }
+
+// From its deadline on an operation stays in its partition, whose owner ends it: another's may have been swept already.
+func TestHintsMoveNothingThatIsDue(t *testing.T) {
+	t.Parallel()
+	for _, u := range []Uplink{{Kind: UplinkUndeliverable, Payload: []byte("message to ipc-2")}, {Kind: UplinkDisconnected, Epoch: 1}} {
+		for after, want := range map[time.Duration]State{-time.Second: Queued, 0: Sent} {
+			o := sentBetween()
+			u.Endpoint, u.Gateway = "ipc-2", o.Gateway
+			f := fact{Uplink: u, keys: []Key{o.Key()}}
+			j := judge{tx: &Tx{Now: o.ExpiresAt.Add(after), Operations: map[Key]*Operation{o.Key(): o}}, runTimeout: time.Minute}
+			j.take(0, f)
+			if o.State != want {
+				t.Errorf("%s %v after the deadline makes it %s", u.Kind, after, o.State)
+			}
+		}
+	}
+}

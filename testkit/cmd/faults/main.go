@@ -71,16 +71,25 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case o.uplink != "both" && o.uplink != "redis" && o.uplink != "store":
 		return o, fmt.Errorf("-uplink: must be redis, store or both, not %q", o.uplink)
+	case o.unknown() != "":
+		return o, fmt.Errorf("-only: there is no fault %q: -list lists them", o.unknown())
 	case o.seeds < 0 || o.each < 1 || o.kills < 0:
 		return o, errors.New("-seeds and -kills must not be negative, -each at least 1")
-	case o.only != "":
-		for name := range strings.SplitSeq(o.only, ",") {
-			if _, ok := faults.Find(name); !ok {
-				return o, fmt.Errorf("-only: there is no fault %q; -list lists them", name)
-			}
-		}
 	}
 	return o, nil
+}
+
+// unknown is the first of the faults of -only that there is not; "": none.
+func (o options) unknown() string {
+	if o.only == "" {
+		return ""
+	}
+	for name := range strings.SplitSeq(o.only, ",") {
+		if _, there := faults.Find(name); !there {
+			return name
+		}
+	}
+	return ""
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

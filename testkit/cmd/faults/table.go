@@ -26,13 +26,22 @@ func (t trial) key() string {
 	return fmt.Sprintf("%s-%08x", name, h.Sum32())
 }
 
+// names are those of the faults, each once, with how often it was produced.
+func (r result) names() []string {
+	var names []string
+	for _, s := range sums([]result{r}) {
+		if s.hit > 1 {
+			names = append(names, fmt.Sprintf("%d × %s", s.hit, s.name))
+		} else {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
 // line tells of a run when it is over.
 func line(r result) string {
-	var names []string
-	for _, f := range r.Faults {
-		names = append(names, f.Name)
-	}
-	s := fmt.Sprintf("%s (%s, %.0f s: %s)", r.Name, r.Uplink, r.Took.Seconds(), strings.Join(names, ", "))
+	s := fmt.Sprintf("%s (%s, %.0f s: %s)", r.Name, r.Uplink, r.Took.Seconds(), strings.Join(r.names(), ", "))
 	switch {
 	case r.failed() != "":
 		s += ": VOID: " + r.failed()

@@ -58,6 +58,7 @@ func (r result) failed() string {
 }
 
 const (
+	calm        = 3 * time.Second
 	stopWithin  = 60 * time.Second
 	checkWithin = 3 * time.Minute
 )
@@ -81,6 +82,10 @@ func (t trial) perform(ctx context.Context, dir string) (r result, err error) {
 	}
 	for _, p := range t.Faults {
 		r.suffer(ctx, c, l.History(), p)
+	}
+	select { // how it goes on after the last is a part of it
+	case <-time.After(calm):
+	case <-ctx.Done():
 	}
 	stop, done := context.WithTimeout(ctx, stopWithin)
 	defer done()
