@@ -142,6 +142,6 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 	}
 	w.projector.forget(r.Commands, r.Read)
 	w.due.again()
-	w.opt.Logger.Info("took over partitions", "partitions", taken, "in_flight", len(r.InFlight), "endpoints", len(r.Endpoints))
+	w.opt.Logger.Info("took over partitions", "partitions", slices.Sorted(slices.Values(taken)), "in_flight", len(r.InFlight), "endpoints", len(r.Endpoints))
 	return nil
 }

@@ -14,15 +14,18 @@ var errLiveAway = errors.New("the live state could not be reached a moment ago")
 // patiently does something with the live state, for as long as a user can be kept waiting for what is only faster: should it
 // stand still, nobody asks it for a while. What could not be told others find out for themselves within a second.
 func (s *Service) patiently(ctx context.Context, what string, f func(context.Context) error) error {
-	if time.Now().UnixNano() < s.away.Load() {
+	began := time.Now().UnixNano()
+	if began < s.away.Load() {
 		return errLiveAway
 	}
 	limit, stop := context.WithTimeout(ctx, livePatience)
 	defer stop()
 	err := f(limit)
 	if err != nil && ctx.Err() == nil {
-		s.away.Store(time.Now().Add(liveAgain).UnixNano())
-		s.opt.Logger.Warn("live state is behind", "doing", what, "error", err)
+		// Of all who waited for it at the same time one tells.
+		if s.away.Swap(time.Now().Add(liveAgain).UnixNano()) <= began {
+			s.opt.Logger.Warn("live state is behind", "doing", what, "error", err)
+		}
 	}
 	return err
 }

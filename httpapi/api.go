@@ -54,6 +54,7 @@ type API struct {
 	spec    []byte           // JSON
 	tokens  *tokenCache
 	limits  *limiter
+	outage  *outage
 	metrics *metrics
 	times   times
 }
@@ -70,7 +71,7 @@ type times struct {
 func New(o Options) (*API, error) {
 	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
 		mux: http.NewServeMux(), routes: map[string]route{},
-		tokens: newTokenCache(o.Fleet.Authenticate), limits: newLimiter(o.Requests, o.Burst), metrics: newMetrics(o.Metrics),
+		tokens: newTokenCache(o.Fleet.Authenticate), limits: newLimiter(o.Requests, o.Burst), outage: newOutage(), metrics: newMetrics(o.Metrics),
 		times: times{request: 30 * time.Second, body: 15 * time.Second, write: 10 * time.Second, heartbeat: 15 * time.Second},
 	}
 	a.huma = humago.New(a.mux, describe())

@@ -95,7 +95,7 @@ func (w *walker) check(at string, v any, t reflect.Type) {
 	case t == timeType:
 		s, ok := v.(string)
 		if _, err := time.Parse(time.RFC3339Nano, s); !ok || err != nil {
-			w.complain(at, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)")
+			w.complain(at, wantsTime)
 		}
 	case t.Kind() == reflect.String || reflect.PointerTo(t).Implements(textType):
 		w.text(at, v)

@@ -58,6 +58,34 @@ func TestErrorsOfTheServicesBecomeStatuses(t *testing.T) {
 	}
 }
 
+func TestAnOutageDoesNotFloodTheLog(t *testing.T) {
+	s := newServer(t, nil)
+	s.commands.fail = command.ErrUnavailable
+	began := time.Now()
+	for range 3 * outageBurst {
+		s.do("POST", commandURL+"/retry", "").problem(503, "UNAVAILABLE")
+	}
+	most := outageBurst + int(time.Since(began)/outagePause) + 1
+	if n := strings.Count(s.logs.String(), "request failed"); n < outageBurst || n > most {
+		t.Errorf("%d lines, want %d to %d", n, outageBurst, most)
+	}
+	s.commands.fail = errors.New("ours")
+	for range 3 {
+		s.do("POST", commandURL+"/retry", "").problem(500, "INTERNAL")
+	}
+	if n := strings.Count(s.logs.String(), "error=ours"); n != 3 {
+		t.Errorf("%d lines about what is ours, want all 3:\n%s", n, s.logs)
+	}
+
+	o, now := newOutage(), time.Now()
+	for range outageBurst + 7 {
+		o.turn(now)
+	}
+	if out, ok := o.turn(now.Add(outagePause)); !ok || out != 7 {
+		t.Errorf("later: %d lines were left out, told: %v; want 7", out, ok)
+	}
+}
+
 func TestRequestsThatCannotBeUnderstood(t *testing.T) {
 	s := newServer(t, nil)
 	large := `{"kind":"` + strings.Repeat("x", maxBody) + `"}`

@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/time/rate"
 
 	"meterline/command"
 	"meterline/fleet"
@@ -116,10 +118,50 @@ var statuses = []struct {
 func (a *API) problem(c *call, err error) *Problem {
 	p := classify(err)
 	p.RequestID = c.id
-	if p.Status >= http.StatusInternalServerError {
-		a.logger.Error("request failed", "request_id", c.id, "method", c.r.Method, "path", c.r.URL.Path, "status", p.Status, "error", err)
+	if p.Status < http.StatusInternalServerError {
+		return p
 	}
+	args := []any{"request_id", c.id, "method", c.r.Method, "path", c.r.URL.Path, "status", p.Status, "error", err}
+	if p.Status == http.StatusServiceUnavailable {
+		out, ok := a.outage.turn(time.Now())
+		if !ok {
+			return p
+		}
+		if out > 0 {
+			args = append(args, "left_out", out)
+		}
+	}
+	a.logger.Error("request failed", args...)
 	return p
+}
+
+const (
+	outageBurst = 20          // lines at once
+	outagePause = time.Second // and then from one to the next
+)
+
+// outage holds back the log: while the database is away every request fails for the same reason, and a line for each would
+// hide the others and fill the disk. Metrics count them all.
+type outage struct {
+	mu    sync.Mutex
+	limit *rate.Limiter
+	out   int // lines left out since the last one
+}
+
+func newOutage() *outage {
+	return &outage{limit: rate.NewLimiter(rate.Every(outagePause), outageBurst)}
+}
+
+// turn says whether a line is logged now, and how many were not before it.
+func (o *outage) turn(now time.Time) (out int, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.limit.AllowN(now, 1) {
+		o.out++
+		return 0, false
+	}
+	out, o.out = o.out, 0
+	return out, true
 }
 
 func classify(err error) *Problem {
@@ -162,6 +204,8 @@ func init() {
 	huma.DefaultArrayNullable = false // lists that hold nothing are shown as []
 }
 
+const wantsTime = "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)"
+
 func humaProblem(status int, message string, errs ...error) huma.StatusError {
 	switch status {
 	case http.StatusBadRequest:
@@ -176,6 +220,9 @@ func humaProblem(status int, message string, errs ...error) huma.StatusError {
 			detail, ok := errors.AsType[*huma.ErrorDetail](err)
 			if !ok {
 				detail = &huma.ErrorDetail{Message: err.Error()}
+			}
+			if strings.HasPrefix(detail.Message, "invalid date/time") { // it goes on with a layout that only Go programmers can read
+				detail.Message = wantsTime
 			}
 			fields = append(fields, fieldError{Pointer: pointer(detail.Location), Detail: detail.Message})
 		}

@@ -401,6 +401,8 @@ func TestMistakesAreOneLine(t *testing.T) {
 		says   string
 	}{
 		{[]string{"serve", "--roles", "cook"}, 2, "--roles"},
+		{[]string{"serve", "--id", "a b"}, 2, "--id"},
+		{[]string{"serve", "--log-level", "loud"}, 2, "debug, info, warn or error"},
 		{[]string{"serve", "--redis-url", "localhost"}, 2, "--redis-url"},
 		{[]string{"serve", "--database-url", "mysql://x"}, 2, "--database-url"},
 		{[]string{"serve", "--uplink", "paper"}, 2, "--uplink"},

@@ -34,6 +34,9 @@ func (a *apart) failed(now time.Time) bool {
 	return true
 }
 
+// told says whether links were ended since it was last announced.
+func (a *apart) told() bool { return a.wait > apartAfter }
+
 // cutOff notes that the gateway could not be announced, and ends its links when that has been so for too long.
 func (p *presence) cutOff(now time.Time) {
 	if !p.apart.failed(now) {

@@ -38,6 +38,9 @@ func (p *presence) beat(ctx context.Context, beat int64) {
 		p.cutOff(time.Now())
 		return
 	}
+	if p.apart.told() {
+		p.log.Info("backends know of this gateway again")
+	}
 	p.apart = apart{}
 	p.mu.Lock()
 	unsaved := p.unsaved || lost

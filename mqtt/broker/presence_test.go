@@ -304,4 +304,11 @@ func TestApart(t *testing.T) {
 	if want := []time.Duration{7 * time.Second, 21 * time.Second, 49 * time.Second, 105 * time.Second, 217 * time.Second}; !slices.Equal(ended, want) {
 		t.Errorf("links are ended after %v, want %v", ended, want)
 	}
+	if !a.told() {
+		t.Error("links were ended, and nobody is told when it is over")
+	}
+	a = apart{}
+	if a.failed(now); a.told() {
+		t.Error("told of the end of what nobody was told of")
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -97,9 +98,19 @@ func (c *console) obey(ctx context.Context, line string) (quit bool) {
 	return false
 }
 
+// orders are those of usage that name what they are done to.
+var orders = []string{"kill", "stop", "start", "pause", "resume", "cut", "hold", "heal"}
+
 func (c *console) do(ctx context.Context, verb, name string) error {
-	if verb == "flush" && name == "" {
+	switch {
+	case verb == "flush" && name == "":
 		return c.cluster.Redis.FlushAll(ctx)
+	case verb == "flush":
+		return errors.New("flush: takes nothing after it")
+	case !slices.Contains(orders, verb):
+		return fmt.Errorf("there is no order %q; try: help", verb)
+	case name == "":
+		return fmt.Errorf("%s what? try: status", verb)
 	}
 	n := c.cluster.Find(name)
 	var p testkit.Process
@@ -147,7 +158,8 @@ func (c *console) status(ctx context.Context) {
 	_ = w.Flush()
 }
 
-const askWithin = 2 * time.Second
+// askWithin is longer than a process that is up takes to say that it is not ready: it asks Redis and PostgreSQL for 2 s.
+const askWithin = 3 * time.Second
 
 func ready(ctx context.Context, n *cluster.Node) string {
 	ctx, stop := context.WithTimeout(ctx, askWithin)

@@ -4,7 +4,7 @@
 //	go run ./testkit/cmd/cluster --gateways 2 --backends 2 --simulate 100
 //	kill gateway 1
 //
-// Ctrl-C, or the end of standard input from a terminal, ends all of it. The exit status is 1 when something could not be
+// Ctrl-C or quit ends all of it. The exit status is 1 when something could not be
 // started, and 2 when the arguments are wrong.
 package main
 
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,6 +66,12 @@ func parse(args []string, stderr io.Writer) (c config, err error) {
 		err = errors.New("--uplink: must be redis or store")
 	case c.simulate < 0:
 		err = errors.New("--simulate: must not be negative")
+	case c.roles != "":
+		for turn := range strings.SplitSeq(c.roles, "/") {
+			if !slices.Contains([]string{"api", "work", "api,work", "work,api"}, turn) {
+				err = fmt.Errorf("--roles: %q is not api, work or api,work", turn)
+			}
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "cluster:", err)
