@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -82,6 +83,10 @@ func (w *Worker) hurryOnce(ctx context.Context) {
 		w.hurried = w.hurryNow(ctx)
 	}
 }
+
+// nothingBeside switches committing beside other work off: what is claimed after a large commit, and before it is known here, does
+// not see what that has put in flight again, such as the operation of an endpoint that began late, and could be a second one of a meter.
+const nothingBeside = math.MaxInt
 
 // large says what is large, and how that is committed beside other work; simulations have it otherwise.
 type large struct {

@@ -166,15 +166,21 @@ func (w *Worker) settleOne(o *Operation) {
 		return
 	}
 	w.knows(o.Key(), o.Version)
-	if e := w.flying[o.Key()]; e != nil {
+	e := w.flying[o.Key()]
+	if e != nil {
 		f := e.flights[o.Key()]
-		if f.state = o.State; !o.State.InFlight() || f.message.id != o.MessageID {
+		if f.state = o.State; !o.State.InFlight() || f.message.id != o.MessageID || e.id != o.EndpointID {
 			w.land(e, o.Key())
+			e = nil
 		}
-	} else if e := w.at(o.EndpointID); e != nil && o.State.InFlight() && !fault.Bug(fault.BugBegunUntracked) {
-		// It had been given up, and its endpoint has begun after all: from now on it has a lease and a place again.
-		e.learn(o)
-		w.takeOff(e, o, o.LeaseUntil)
+	}
+	if e == nil && o.State.InFlight() && !fault.Bug(fault.BugBegunUntracked) {
+		// It had been given up, or taken back and moved with its device, and an endpoint has begun after all: from now on it has a
+		// lease and a place there.
+		if e := w.at(o.EndpointID); e != nil {
+			e.learn(o)
+			w.takeOff(e, o, o.LeaseUntil)
+		}
 	}
 	if o.State == Queued {
 		w.timers.set(o.EndpointID, o.NextAt)

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 )
@@ -84,5 +85,23 @@ func TestHintsMoveNothingThatIsDue(t *testing.T) {
 				t.Errorf("%s %v after the deadline makes it %s", u.Kind, after, o.State)
 			}
 		}
+	}
+}
+
+// What is taken back and begun elsewhere in one transaction is in flight there, and not where it was.
+func TestAFlightMovesWithItsOperation(t *testing.T) {
+	t.Parallel()
+	w := NewWorker(WorkerOptions{Logger: slog.New(slog.DiscardHandler), Partition: func(DeviceID) int { return 0 }})
+	w.fence[0] = 1
+	o := sentBetween()
+	w.takeOff(w.at("ipc-1"), o, testNow.Add(time.Second))
+	o.State = Accepted
+	o.LeaseUntil = testNow.Add(time.Minute)
+	w.settleOne(o)
+	if at := w.flying[o.Key()]; at == nil || at.id != "ipc-2" || len(w.endpoints["ipc-1"].flights) != 0 {
+		t.Fatalf("in flight at %+v", at)
+	}
+	if lease := w.messages[o.MessageID].lease; !lease.Equal(o.LeaseUntil) {
+		t.Errorf("its lease is %v, want %v", lease, o.LeaseUntil)
 	}
 }

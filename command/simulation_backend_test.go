@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -51,6 +52,9 @@ func (b *backend) start() {
 	b.listen()
 }
 
+// committedBeside says whether large batches are committed beside other work, which production does not do: see nothingBeside.
+const committedBeside = false
+
 // small lets even the few uplinks of a schedule be a backlog, until all is calm.
 func (b *backend) small() {
 	w, most := b.world, 12
@@ -61,7 +65,11 @@ func (b *backend) small() {
 	if w.calm {
 		read = 256
 	}
-	b.worker.Small(read, w.draw.IntN(3), b.beside)
+	facts := w.draw.IntN(3)
+	if !committedBeside {
+		facts = math.MaxInt
+	}
+	b.worker.Small(read, facts, b.beside)
 }
 
 // beside is a transaction and what is done beside it. The locks of the record put all that meets into one order or the other:

@@ -106,7 +106,7 @@ func NewWorker(opt WorkerOptions) *Worker {
 		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
 		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
-		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: fewest},
+		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: nothingBeside},
 	}
 	w.mail.signal = make(chan struct{}, 1)
 	w.projector = newProjector(opt)

@@ -10,10 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +24,7 @@ import (
 	"meterline/meterread"
 	"meterline/mqtt"
 	"meterline/simulator"
+	"meterline/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,13 +53,55 @@ type issued struct {
 	answered map[meterread.DeviceID]simulator.OperationView
 }
 
+// guests counts the connections of the broker, and lets nobody in any more once it was found empty.
+type guests struct {
+	*listeners.TCP
+	mu     sync.Mutex
+	there  int
+	closed bool
+}
+
+// Serve implements listeners.Listener.
+func (g *guests) Serve(establish listeners.EstablishFn) {
+	g.TCP.Serve(func(id string, c net.Conn) error {
+		if !g.enter() {
+			return c.Close()
+		}
+		defer g.leave()
+		return establish(id, c)
+	})
+}
+
+func (g *guests) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.there++
+	}
+	return !g.closed
+}
+
+func (g *guests) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.there--
+}
+
+func (g *guests) gone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = g.there == 0
+	return g.closed
+}
+
 func startPlant(t *testing.T) *plant {
 	t.Helper()
 	p := &plant{secrets: map[string]string{}, devices: map[meterread.DeviceID]simulator.Registration{},
 		commands: map[string]*issued{}, known: map[string]bool{}}
 	p.server = mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	tcp := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
-	for _, err := range []error{p.server.AddHook(p, nil), p.server.AddListener(tcp), p.server.Serve()} {
+	guest := &guests{TCP: tcp}
+	for _, err := range []error{p.server.AddHook(p, nil), p.server.AddListener(guest), p.server.Serve()} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,12 +117,7 @@ func startPlant(t *testing.T) *plant {
 	t.Cleanup(func() {
 		p.api.Close()
 		// mochi's Close deadlocks when a client comes or goes at that moment (a recursive read lock), so nobody must be there.
-		for deadline := time.Now().Add(10 * time.Second); atomic.LoadInt64(&p.server.Info.ClientsConnected) > 0; {
-			if time.Now().After(deadline) {
-				t.Fatal("clients of the simulator stay connected")
-			}
-			runtime.Gosched()
-		}
+		testkit.Eventually(t, 10*time.Second, guest.gone, "the clients of the simulator have left")
 		_ = p.server.Close()
 	})
 	return p
