@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"meterline/testkit"
 	"meterline/testkit/proxy"
@@ -148,9 +149,10 @@ func (s *scene) fill(ctx context.Context, name string, p testkit.Process, size u
 	if len(pids) == 0 {
 		return fmt.Errorf("fill the disk of %s: it is down", name)
 	}
-	for _, pid := range pids {
-		if err := limitFiles(ctx, pid, size); err != nil {
-			return fmt.Errorf("fill the disk of %s: %w", name, err)
+	for _, pid := range pids { // the first is the parent of those that begin from now on
+		err := limitFiles(ctx, pid, size)
+		if _, gone := os.Stat("/proc/" + strconv.Itoa(pid)); err != nil && gone == nil {
+			return errors.Join(fmt.Errorf("fill the disk of %s: %w", name, err), p.Kill()) // what is limited must not stay
 		}
 	}
 	err := until(ctx, name+" cannot write any more", func() error {
@@ -160,7 +162,7 @@ func (s *scene) fill(ctx context.Context, name string, p testkit.Process, size u
 		return nil
 	})
 	if err != nil {
-		return errors.Join(ErrNotHit, err)
+		return errors.Join(ErrNotHit, err, p.Kill())
 	}
 	s.saw("%s could not write and has ended, process %d", name, pids[0])
 	if err := s.keep(ctx); err != nil {
