@@ -131,7 +131,7 @@ func runFor(ctx context.Context, o options, t target, binary string, long time.D
 	if strings.Contains(text.String(), "no fuzz tests to fuzz") {
 		return did, errors.New("go test does not find the target: is it behind a build tag?")
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !onlyLate(text.String()) {
 		did.Crashes = 1
 		fmt.Fprintf(out, "%s FAILED: %v\n%s%s", t, err, text.String(), failingInput(cmd.Dir, text.String()))
 		return did, errCrash
@@ -139,7 +139,12 @@ func runFor(ctx context.Context, o options, t target, binary string, long time.D
 	return did, nil
 }
 
+// onlyLate says whether a target failed for nothing but that its time was over in the middle of something: go test then tells so
+// instead of ending well.
+func onlyLate(text string) bool { return late.MatchString(text) && !written.MatchString(text) }
+
 var (
+	late     = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \([\d.]+s\)\n\s+context deadline exceeded\nFAIL$`)
 	progress = regexp.MustCompile(`(?m)^fuzz: elapsed: \S+, execs: (\d+) \(\d+/sec\), new interesting: (\d+) \(total: \d+\)`)
 	written  = regexp.MustCompile(`Failing input written to (testdata/fuzz/\S+)`)
 )

@@ -166,3 +166,16 @@ func TestDecoders(t *testing.T) {
 		}
 	}
 }
+
+// go test fails a target whose time is over while a worker is busy; that is no crash.
+func TestTimeThatIsOverIsNoCrash(t *testing.T) {
+	const late = "fuzz: elapsed: 10m1s, execs: 7776864 (0/sec), new interesting: 104 (total: 763)\n--- FAIL: FuzzImport (601.30s)\n    context deadline exceeded\nFAIL\n"
+	for text, want := range map[string]bool{
+		late: true, late + "Failing input written to testdata/fuzz/FuzzImport/055d\n": false,
+		"--- FAIL: FuzzImport (1.30s)\n    --- FAIL: FuzzImport (0.00s)\n        x_test.go:1: context deadline exceeded\nFAIL\n": false,
+	} {
+		if onlyLate(text) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}
