@@ -62,11 +62,10 @@ func (u Uplink) Append(ctx context.Context, stack *Stack, db *store.DB, client r
 	if err != nil {
 		return nil, err
 	}
-	if err := log.CheckDurability(ctx); err != nil {
-		if !u.AllowWeakUplink {
+	if !u.AllowWeakUplink { // else the log looks by itself when it runs, and says so
+		if err := log.CheckDurability(ctx); err != nil {
 			return nil, fmt.Errorf("%w (--allow-weak-uplink starts all the same)", err)
 		}
-		logger.Warn("the uplink log is weak", "error", err)
 	}
 	stack.Go("uplink log in redis", log.Run)
 	return log, nil
