@@ -1,7 +1,6 @@
 package uplink_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -263,7 +262,7 @@ func TestRedisClusterDurabilityIsCheckedOnEachMaster(t *testing.T) {
 func TestRedisWeakNewMaster(t *testing.T) {
 	ctx := t.Context()
 	g := testkit.RedisSentinel(t, 1)
-	var said lines
+	var said testkit.Journal
 	registry := prometheus.NewRegistry()
 	log := uplink.NewRedis(bySentinel(t, g), uplink.Options{CheckEvery: 20 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(&said, nil)), Registerer: registry})
@@ -291,8 +290,8 @@ func TestRedisWeakNewMaster(t *testing.T) {
 	}
 	ok(t, replica.ConfigSet(ctx, "appendfsync", "always").Err())
 	testkit.Eventually(t, 30*time.Second, weak(0), "the mended configuration to be noticed")
-	if n := strings.Count(said.String(), "the uplink log is weak"); n != 1 {
-		t.Errorf("said %d times: %s", n, said.String())
+	if n := strings.Count(said.Text(), "the uplink log is weak"); n != 1 {
+		t.Errorf("said %d times: %s", n, said.Text())
 	}
 }
 
@@ -308,16 +307,3 @@ func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
 	t.Fatalf("there is no %s", name)
 	return 0
 }
-
-// lines is what was logged.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-func (l *lines) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.text.String() }
