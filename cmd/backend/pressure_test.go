@@ -119,24 +119,33 @@ func (e *estate) inOrder(s *simulated) {
 	}
 }
 
-// TestRedisStandsStill: while the log cannot be written nothing is acknowledged and nothing piles up; then all of it comes.
-func TestRedisStandsStill(t *testing.T) {
-	e := newEstate(t, "redis")
-	s := e.pushing(60)
-	e.bounded("Redis stands still", func(over <-chan time.Time) {
-		e.server.Pause()
-		resume := sync.OnceFunc(e.server.Resume)
+// unacked lets a server stand still: nothing is acknowledged meanwhile, and the gateway counts that it could not.
+func (e *estate) unacked(s *simulated, what string, server interface {
+	Pause()
+	Resume()
+}, counted string) {
+	e.t.Helper()
+	e.bounded(what, func(over <-chan time.Time) {
+		server.Pause()
+		resume := sync.OnceFunc(server.Resume)
 		defer resume()
 		<-time.After(2 * time.Second) // what was under way before is answered
 		acked := s.ledger.Acked()
 		<-over
 		if now := s.ledger.Acked(); now != acked {
-			t.Errorf("%d readings were acknowledged while Redis stood still", now-acked)
+			e.t.Errorf("%s: %d readings were acknowledged meanwhile", what, now-acked)
 		}
-		if n := e.metric(e.edgeHTTP, "meterline_mqtt_append_failures_total"); n < 1 {
-			t.Errorf("%v appends failed", n)
+		if n := e.metric(e.edgeHTTP, counted); n < 1 {
+			e.t.Errorf("%s: %s is %v", what, counted, n)
 		}
 	})
+}
+
+// TestRedisStandsStill: while the log cannot be written nothing is acknowledged and nothing piles up; then all of it comes.
+func TestRedisStandsStill(t *testing.T) {
+	e := newEstate(t, "redis")
+	s := e.pushing(60)
+	e.unacked(s, "Redis stands still", e.server, "meterline_mqtt_append_failures_total")
 	s.acks(t, "readings are acknowledged again by themselves", 10*s.total)
 	e.inOrder(s)
 }
@@ -244,20 +253,7 @@ func TestLogInTheRecordAway(t *testing.T) {
 	server := testkit.PostgresPrivate(t)
 	e := newEstateOn(t, "store", server.URL, testWriter{t})
 	s := e.pushing(60)
-	e.bounded("the log in PostgreSQL stands still", func(over <-chan time.Time) {
-		server.Pause()
-		resume := sync.OnceFunc(server.Resume)
-		defer resume()
-		<-time.After(2 * time.Second) // what was under way before is answered
-		acked := s.ledger.Acked()
-		<-over
-		if now := s.ledger.Acked(); now != acked {
-			t.Errorf("%d readings were acknowledged while the log stood still", now-acked)
-		}
-		if n := e.metric(e.edgeHTTP, "meterline_mqtt_clients_stopped_total"); n < 1 {
-			t.Errorf("%v clients were disconnected", n)
-		}
-	})
+	e.unacked(s, "the log in PostgreSQL stands still", server, "meterline_mqtt_clients_stopped_total")
 	s.acks(t, "readings are acknowledged again by themselves", 10*s.total)
 	e.inOrder(s)
 }
