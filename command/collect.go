@@ -215,12 +215,12 @@ func (w *Worker) halve(ctx context.Context, facts []fact, why error) error {
 
 // record commits facts and positions in one transaction, and then brings memory, the live state and the log up to date.
 func (w *Worker) record(ctx context.Context, facts []fact, positions []LogPosition) error {
-	need, parts := w.needOf(facts)
+	if len(positions) == 0 && len(facts) == 0 {
+		return nil
+	}
+	need, parts := w.needOf(facts), map[int]struct{}{}
 	for _, p := range positions {
 		parts[p.Partition] = struct{}{}
-	}
-	if len(parts) == 0 && len(facts) == 0 {
-		return nil
 	}
 	for _, f := range facts {
 		parts[f.Partition] = struct{}{}
@@ -337,9 +337,8 @@ func senders(facts []fact) []DeviceID {
 }
 
 // needOf lists what the transaction must see to judge the facts.
-func (w *Worker) needOf(facts []fact) (Need, map[int]struct{}) {
+func (w *Worker) needOf(facts []fact) Need {
 	var need Need
-	parts := map[int]struct{}{}
 	ops, devices := map[Key]struct{}{}, map[DeviceID]struct{}{}
 	for i := range facts {
 		f := &facts[i]
@@ -357,7 +356,7 @@ func (w *Worker) needOf(facts []fact) (Need, map[int]struct{}) {
 			}
 		}
 	}
-	return need, parts
+	return need
 }
 
 // name adds the operations that a hint is about, and their devices, which may have moved: only the owner knows which message
