@@ -26,6 +26,7 @@ type model struct {
 	ackTimes, acceptTimes, endTimes []time.Duration // in order of time
 	executions                      []execution
 	last                            time.Duration // of the history
+	loadFrom, loadTo                time.Duration // devices were at work; both 0: it is not known
 	resends, copies                 int
 	sessions                        map[string]*sessionOf // by endpoint
 	twins                           []twin

@@ -39,6 +39,8 @@ func (m *model) finish() {
 func (m *model) take(e history.Event) error {
 	m.last = max(m.last, e.T)
 	switch e.Kind {
+	case history.Load:
+		m.load(e)
 	case history.Connect, history.Twin:
 		m.session(e)
 	case history.Uplink, history.Resend, history.Received, history.Taken, history.Executed:
@@ -60,6 +62,14 @@ func (m *model) take(e history.Event) error {
 		m.heals = append(m.heals, e)
 	}
 	return nil
+}
+
+func (m *model) load(e history.Event) {
+	if e.Phase == history.Invoke {
+		m.loadFrom = e.T
+	} else {
+		m.loadTo = e.T
+	}
 }
 
 func (m *model) device(e history.Event) error {

@@ -25,7 +25,8 @@ func TestKillsLoseNothing(t *testing.T) {
 	for _, why := range r.Void {
 		t.Error(why)
 	}
-	if r.Uplinks != r.AckedUplinks || r.Commands < 10 || r.DeadLetters == 0 || len(r.Recoveries) != 2 || r.Longest <= 0 {
+	if r.Uplinks != r.AckedUplinks || r.Commands < 10 || r.DeadLetters == 0 || len(r.Recoveries) != 2 || r.Longest <= 0 ||
+		r.PerSecond() <= 0 || r.UnderLoad > r.Stored {
 		t.Errorf("%+v", r)
 	}
 }

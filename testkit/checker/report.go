@@ -18,6 +18,9 @@ type Report struct {
 	Stored        int `json:"stored_readings"`
 	AtDevice      int `json:"at_device"` // neither acknowledged nor stored
 
+	Loaded    time.Duration `json:"loaded_ns"`                  // for so long devices handed in readings, faults included
+	UnderLoad int           `json:"stored_readings_under_load"` // of those stored: acknowledged in that time
+
 	Lost        int `json:"lost"`         // readings, events and dead letters: acknowledged and not stored
 	Twice       int `json:"stored_twice"` // readings
 	FlushLosses int `json:"lost_by_flush"`
@@ -103,9 +106,17 @@ func (r *Report) Wrong() string {
 	return strings.Join(parts, ", ")
 }
 
+// PerSecond is how many readings a second were acknowledged while the load lasted, and are stored; 0 without a load.
+func (r *Report) PerSecond() float64 {
+	if r.Loaded <= 0 {
+		return 0
+	}
+	return float64(r.UnderLoad) / r.Loaded.Seconds()
+}
+
 // Head is the head of a table of [Report.Row]s, in Markdown.
-const Head = `| run | acknowledged uplinks | readings stored | lost | stored twice | without end | two ends | lost by flush | duplicates on the wire | faults hit | longest recovery | verdict |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+const Head = `| run | acknowledged uplinks | readings stored | stored per second of load | lost | stored twice | without end | two ends | lost by flush | duplicates on the wire | faults hit | longest recovery | verdict |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `
 
 // Row is the report as a row of a table.
@@ -120,6 +131,6 @@ func (r *Report) Row(name string) string {
 	} else if len(r.Void) > 0 {
 		verdict = "void: " + strings.Join(r.Void, "; ")
 	}
-	return fmt.Sprintf("| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %.1f s | %s |\n", name, r.AckedUplinks, r.Stored, r.Lost,
-		r.Twice, r.Endless, r.TwoEnds, r.FlushLosses, r.Duplicates, hit, r.Longest.Seconds(), verdict)
+	return fmt.Sprintf("| %s | %d | %d | %.0f | %d | %d | %d | %d | %d | %d | %d | %.1f s | %s |\n", name, r.AckedUplinks, r.Stored, r.PerSecond(),
+		r.Lost, r.Twice, r.Endless, r.TwoEnds, r.FlushLosses, r.Duplicates, hit, r.Longest.Seconds(), verdict)
 }

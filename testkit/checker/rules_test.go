@@ -394,6 +394,30 @@ func TestWithoutPubackNothingIsPromised(t *testing.T) {
 	}
 }
 
+// What is acknowledged when the load is over, and what is not stored, is no part of its rate.
+func TestTheRateIsOfWhatWasStoredUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := right(t)
+	if r := w.judge(); r.PerSecond() != 0 {
+		t.Errorf("%v readings per second of a load that is not known", r.PerSecond())
+	}
+	w.add("load", history.Load, history.Invoke, "", nil, nil)
+	for i, id := range []string{"u10", "u11", "u12"} {
+		if i == 2 {
+			w.add("load", history.Load, history.OK, "", nil, nil)
+		}
+		w.publish("m1", id, payload("readings", `{"v":1,"readings":[`+reading("m1", "2.8.0", id[1:], at(0))+`]}`), true)
+		if i != 1 {
+			w.readings = append(w.readings, row("m1", "2.8.0", id[1:], at(0), ""))
+		}
+	}
+	r := w.judge()
+	loaded := w.event(history.Load, history.OK, "").T - w.event(history.Load, history.Invoke, "").T
+	if r.UnderLoad != 1 || r.Loaded != loaded || r.Loaded <= 0 || r.PerSecond() != 1/loaded.Seconds() {
+		t.Errorf("%d readings in %s, want 1 in %s: %v per second", r.UnderLoad, r.Loaded, loaded, r.PerSecond())
+	}
+}
+
 func TestRecoveryIsTheLongestOfThree(t *testing.T) {
 	t.Parallel()
 	w := right(t)

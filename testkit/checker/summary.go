@@ -11,6 +11,8 @@ import (
 // summary is what a run shows beside its violations, and whether it shows anything.
 func (j *judge) summary() {
 	m := j.model
+	j.Loaded = max(0, m.loadTo-m.loadFrom)
+	j.UnderLoad = j.storedUnderLoad()
 	j.Resends, j.Duplicates = m.resends, m.resends+m.copies
 	j.Faults = countFaults(m.faults)
 	for _, f := range j.Faults {
@@ -35,6 +37,18 @@ func (j *judge) summary() {
 		j.Recoveries = append(j.Recoveries, r)
 		j.Longest = max(j.Longest, r.Uplink, r.Accepted, r.Ended)
 	}
+}
+
+// storedUnderLoad counts the stored readings whose PUBACK came while the load lasted, not those of a backlog that was only
+// worked off when devices fell silent.
+func (j *judge) storedUnderLoad() (n int) {
+	for k, s := range j.model.readings {
+		_, there := j.stored[k]
+		if there && s.by.acked && s.by.ackT >= j.model.loadFrom && s.by.ackT <= j.model.loadTo {
+			n++
+		}
+	}
+	return n
 }
 
 // since is how long after t the next of the moments is; negative when there is none.

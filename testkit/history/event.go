@@ -11,6 +11,7 @@ type Kind string
 // The kinds. Those of devices have a Message, those of clients of the API a Call, those of whoever breaks things a Fault.
 const (
 	Begin    Kind = "begin"    // ok: a process began to write; T is counted from a moment that all files of a run share
+	Load     Kind = "load"     // invoke: all devices are connected and at work; ok: from now on none hands in what nobody asked for
 	Connect  Kind = "connect"  // ok: an endpoint is subscribed to its commands; fail: its connection ended
 	Twin     Kind = "twin"     // invoke: a second session of an endpoint begins to connect; ok: it is subscribed
 	Uplink   Kind = "uplink"   // invoke: published for the first time, with its payload; ok: its PUBACK came

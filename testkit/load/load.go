@@ -63,6 +63,7 @@ func (l *Load) start(ctx context.Context) error {
 	if err := l.connect(ctx); err != nil {
 		return err
 	}
+	l.mark(history.Invoke)
 	issuing, stopIssuing := context.WithCancel(context.Background())
 	following, giveUp := context.WithCancel(context.Background())
 	l.stopIssuing, l.giveUp = stopIssuing, giveUp
@@ -81,6 +82,11 @@ func (l *Load) start(ctx context.Context) error {
 		l.issuing.Go(func() { l.cut(issuing) })
 	}
 	return nil
+}
+
+// mark writes down when the load begins and when it ends.
+func (l *Load) mark(p history.Phase) {
+	l.history.Add(history.Event{Actor: "load", Kind: history.Load, Phase: p})
 }
 
 // dice of an actor.
@@ -207,6 +213,7 @@ func (l *Load) Counters() simulator.Counters { return l.fleet.Counters() }
 // what is open, and the devices get a PUBACK for what they have. What takes longer than ctx allows is given up, and is an
 // error.
 func (l *Load) Stop(ctx context.Context) error {
+	l.mark(history.OK)
 	l.stopIssuing()
 	l.fleet.StopPushing()
 	l.issuing.Wait()

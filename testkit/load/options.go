@@ -28,7 +28,7 @@ type Options struct {
 	Direct       int // 8
 	Clients      int // 2
 
-	Readings float64       // that nobody asked for, per second of all devices; 0: none
+	Readings float64       // that nobody asked for, per second of all devices of all tenants; 0: none
 	Think    time.Duration // of a client between two commands, on average; 1 s
 	Deadline time.Duration // of the longest commands; 30 s
 	Lies     time.Duration // between two lies of a tenant's devices, on average; 1 s, negative: none

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for args, says := range map[string]string{
-		"-uplink file": "-uplink", "-only redis-killed,nothing": `"nothing"`, "-each 0": "-each", "-kills -1": "-kills", "more": `"more"`,
+		"-uplink file": "-uplink", "-only redis-killed,nothing": `"nothing"`, "-each 0": "-each", "-kills -1": "-kills", "-rate -1": "-rate", "more": `"more"`,
 	} {
 		var stderr bytes.Buffer
 		if status := run(t.Context(), strings.Fields(args), &stderr, &stderr); status != 2 || !strings.Contains(stderr.String(), says) {
@@ -48,6 +49,36 @@ func TestTwentySeedsHaveAllFaults(t *testing.T) {
 	}
 	if len(keys) != len(trials) || trials[0].Uplink != "redis" || trials[1].Uplink != "store" {
 		t.Errorf("%d trials, %d keys", len(trials), len(keys))
+	}
+}
+
+// Kills prove something about the rate that was asked for alone; seeds go at their own, which is low.
+func TestRates(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]struct {
+		trials       func(options) []trial
+		least, rated float64
+	}{
+		"":                    {options.seeded, 0, 150},
+		"-rate 70":            {options.seeded, 0, 70},
+		"-kills 2":            {options.killings, 1300, 1430},
+		"-kills 2 -rate 1000": {options.killings, 1000, 1100},
+	} {
+		o, err := parse(strings.Fields(args), &bytes.Buffer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tr := range want.trials(o) {
+			if tr.Least != want.least || math.Abs(tr.Rate-want.rated) > 1e-6 {
+				t.Errorf("%q, %s: %v readings per second, and %v are the least", args, tr.Name, tr.Rate, tr.Least)
+			}
+		}
+	}
+	for least, slow := range map[float64]bool{0: false, 1000: false, 1001: true} {
+		text := trial{Least: least}.tooSlow(checker.Report{Loaded: 2 * time.Second, UnderLoad: 2000})
+		if (text != "") != slow || slow && !(strings.Contains(text, "1000") && strings.Contains(text, "1001")) {
+			t.Errorf("1000 of %v: %q", least, text)
+		}
 	}
 }
 

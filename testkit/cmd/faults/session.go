@@ -35,18 +35,18 @@ func (o options) seeded() (all []trial) {
 		uplink := logs[i%len(logs)]
 		seed := uint64(i) //nolint:gosec // not negative
 		plan := faults.Schedule(seed, faults.Options{Long: o.long, Uplink: uplink, Each: o.each})
-		all = append(all, trial{Name: fmt.Sprintf("seed %d", i), Seed: seed, Uplink: uplink, Faults: plan, Rate: o.rate})
+		all = append(all, trial{Name: fmt.Sprintf("seed %d", i), Seed: seed, Uplink: uplink, Faults: plan, Fleet: few, Rate: o.rate})
 	}
 	if o.flush {
 		plan := faults.Schedule(0, faults.Options{Long: o.long, Flush: true, Uplink: "redis", Each: o.each})
-		all = append(all, trial{Name: "flush", Uplink: "redis", Faults: plan, Rate: o.rate})
+		all = append(all, trial{Name: "flush", Uplink: "redis", Faults: plan, Fleet: few, Rate: o.rate})
 	}
 	return all
 }
 
 func (o options) onlyThese(names []string) (all []trial) {
 	for _, uplink := range o.logs() {
-		t := trial{Name: "only", Seed: uint64(o.first), Uplink: uplink, Rate: o.rate} //nolint:gosec // not negative
+		t := trial{Name: "only", Seed: uint64(o.first), Uplink: uplink, Fleet: few, Rate: o.rate} //nolint:gosec // not negative
 		for i, name := range names {
 			t.Faults = append(t.Faults, planned(name, i, o.long))
 		}
@@ -55,11 +55,15 @@ func (o options) onlyThese(names []string) (all []trial) {
 	return all
 }
 
-// killings are kills of each process, a process a trial.
+// spare is how much more than the least that is to be stored is handed in: it takes a moment until all devices are at it, and
+// what lies at devices when the load ends is not counted.
+const spare = 1.1
+
+// killings are kills of each process, a process a trial. They count only at the rate that was asked for.
 func (o options) killings() (all []trial) {
 	for _, uplink := range o.logs() {
 		for _, name := range []string{"gateway-killed", "backend-killed", "redis-killed", "postgres-killed"} {
-			t := trial{Name: fmt.Sprintf("%d × %s", o.kills, name), Uplink: uplink, Rate: o.rate}
+			t := trial{Name: fmt.Sprintf("%d × %s", o.kills, name), Uplink: uplink, Fleet: many, Rate: o.rate * spare, Least: o.rate}
 			for i := range o.kills {
 				t.Faults = append(t.Faults, planned(name, i, o.long))
 			}
