@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"math/rand/v2"
@@ -66,11 +67,15 @@ func (h *home) remove() error {
 }
 
 // freePort finds a port on 127.0.0.1 that nobody listens on. It stays below the range that systems take outgoing
-// connections from, so that nobody gets it while its server is down between Stop and Start.
+// connections from, so that nobody gets it while its server is down between Stop and Start. This process gets it once: whoever
+// asks next may do so before the one who was given it listens, or while its server is down.
 func freePort() (int, error) {
 	const from, to = 20000, 32000
 	for range 100 {
 		port := from + rand.IntN(to-from)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
@@ -79,6 +84,8 @@ func freePort() (int, error) {
 	}
 	return 0, errors.New("find a free port: none in 100 tries")
 }
+
+var givenPorts sync.Map // port → true
 
 // portTries is how often a server is started before its error is believed: another process may take the port between
 // freePort and the server's own bind.
