@@ -62,8 +62,9 @@ func (a *aheadWatch) forget(partition int) {
 	delete(a.behind, partition)
 }
 
-// places are from where to read ahead in the partitions that are behind. Where nothing is sought it is the end, now and then.
-func (a *aheadWatch) places() []LogPosition {
+// places are from where to read ahead in the partitions that are behind. Where nothing is sought, or must be taken in yet, it is
+// the end, now and then.
+func (a *aheadWatch) places(take bool) []LogPosition {
 	if a.log == nil || len(a.behind) == 0 {
 		return nil
 	}
@@ -76,8 +77,9 @@ func (a *aheadWatch) places() []LogPosition {
 	for p := range a.behind {
 		at, known := a.at[p]
 		switch {
-		case known && seeking[p]:
+		case known && seeking[p] && take:
 			from = append(from, at)
+		case known && seeking[p]:
 		case look || !known:
 			from = append(from, LogPosition{Partition: p})
 		}
@@ -86,12 +88,9 @@ func (a *aheadWatch) places() []LogPosition {
 }
 
 // overtake takes in what came for real-time operations in flight, past the backlog of their partitions. Until the log's clock is
-// known nobody can say whether an answer came in time.
+// known nobody can say whether an answer came in time; but from where to look for it has to be known before anything is sent.
 func (w *Worker) overtake(ctx context.Context) error {
-	if !w.skewed {
-		return nil
-	}
-	from := w.ahead.places()
+	from := w.ahead.places(w.skewed)
 	if len(from) == 0 {
 		return nil
 	}

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"math"
 	"time"
 )
 
@@ -19,7 +18,7 @@ func (w *Worker) changeBeside(ctx context.Context, partitions map[int]struct{}, 
 	if w.ahead.log == nil { // nothing could overtake the batch
 		return w.change(ctx, partitions, need, decide)
 	}
-	w.newer = map[Key]int64{}
+	w.beside.begin(need)
 	if w.large.beside != nil {
 		return w.large.beside(func() { w.hurryOnce(ctx) }, func() (Committed, error) { return w.change(ctx, partitions, need, decide) })
 	}
@@ -70,11 +69,47 @@ func (w *Worker) hurryUntil(ctx context.Context, end <-chan outcome) outcome {
 	}
 }
 
+// beside is what has to be known while a large transaction is at work, and until memory is in line with it. The zero beside
+// says that there is none.
+type beside struct {
+	newer     map[Key]int64         // versions that operations were moved to, or seen at, beside it
+	touched   map[DeviceID]struct{} // devices of its operations: it may have put one in flight again, so nothing is sent to them
+	postponed map[DeviceID]struct{} // endpoints to which that happened
+}
+
+func (b *beside) begin(need Need) {
+	b.newer, b.touched = map[Key]int64{}, make(map[DeviceID]struct{}, len(need.Operations))
+	if b.postponed == nil {
+		b.postponed = map[DeviceID]struct{}{}
+	}
+	for _, k := range need.Operations {
+		b.touched[k.DeviceID] = struct{}{}
+	}
+}
+
+// postpone says whether a device is touched, and then notes its endpoint.
+func (b *beside) postpone(d, endpoint DeviceID) bool {
+	_, touched := b.touched[d]
+	if touched {
+		b.postponed[endpoint] = struct{}{}
+	}
+	return touched
+}
+
+// alone ends what was done beside a large transaction: memory is in line with it.
+func (w *Worker) alone() {
+	for id := range w.beside.postponed {
+		w.wake(id)
+		w.urgent[id] = struct{}{}
+	}
+	w.beside = beside{}
+}
+
 // knows notes a version of an operation that memory is in line with. What a large transaction did that is being settled later may
 // be older.
 func (w *Worker) knows(k Key, version int64) {
-	if w.newer != nil {
-		w.newer[k] = max(w.newer[k], version)
+	if w.beside.newer != nil {
+		w.beside.newer[k] = max(w.beside.newer[k], version)
 	}
 }
 
@@ -84,9 +119,8 @@ func (w *Worker) hurryOnce(ctx context.Context) {
 	}
 }
 
-// nothingBeside switches committing beside other work off: what is claimed after a large commit, and before it is known here, does
-// not see what that has put in flight again, such as the operation of an endpoint that began late, and could be a second one of a meter.
-const nothingBeside = math.MaxInt
+// largeFacts is what others need not wait for: less is committed by itself.
+const largeFacts = 64
 
 // large says what is large, and how that is committed beside other work; simulations have it otherwise.
 type large struct {

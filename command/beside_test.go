@@ -16,7 +16,7 @@ type desk struct {
 	*world
 	*testing.T
 	worker *command.Worker
-	after  func() // once, when a transaction was committed and the worker does not know yet
+	after  func() bool // when a transaction was committed and the worker does not know yet; true: that was the one
 }
 
 func onDesk(t *testing.T, play func(*desk)) {
@@ -26,9 +26,8 @@ func onDesk(t *testing.T, play func(*desk)) {
 		d := &desk{world: w, T: t, worker: w.backends[0].worker}
 		d.worker.Small(1, 0, func(hurry func(), change func() (command.Committed, error)) (command.Committed, error) {
 			done, err := change()
-			if after := d.after; after != nil {
+			if d.after != nil && d.after() {
 				d.after = nil
-				after()
 				hurry()
 			}
 			return done, err
@@ -51,8 +50,17 @@ func (d *desk) rounds(n int) {
 	}
 }
 
-// sent issues a real-time read of d1 and answers with its operation once it is on its way.
-func (d *desk) sent() *command.Operation {
+// listen lets what was told arrive.
+func (d *desk) listen() {
+	for range 5 {
+		for d.happen() {
+		}
+		d.sleep(5 * time.Millisecond)
+	}
+}
+
+// issue issues a real-time read of d1.
+func (d *desk) issue() *command.Operation {
 	d.Helper()
 	seconds, priority := 60, command.RealtimePriority
 	r := command.Request{Kind: command.MeterRead, Items: []string{"1-0:1.8.0"}, TimeoutS: &seconds, Priority: &priority}
@@ -61,7 +69,13 @@ func (d *desk) sent() *command.Operation {
 	if err != nil {
 		d.Fatal(err)
 	}
-	k := command.Key{CommandID: v.ID, DeviceID: "d1"}
+	return d.ledger.Operation(command.Key{CommandID: v.ID, DeviceID: "d1"})
+}
+
+// sent issues a real-time read of d1 and answers with its operation once it is on its way.
+func (d *desk) sent() *command.Operation {
+	d.Helper()
+	k := d.issue().Key()
 	for range 20 {
 		for d.happen() {
 		}
@@ -103,8 +117,9 @@ func TestWhatIsDoneBesideALargeTransactionIsNewer(t *testing.T) {
 		d.uplinks(command.UplinkDelivered, o.MessageID)
 		d.uplinks(command.UplinkEvent, hello, hello)
 		d.rounds(1)
-		d.after = func() {
+		d.after = func() bool {
 			d.uplinks(command.UplinkResult, result(o, `"status":"error","final":true,"code":"BUS_TIMEOUT"`))
+			return true
 		}
 		d.rounds(1)
 		if o := d.ledger.Operation(o.Key()); o.State != command.Failed || len(o.Moves) != 4 {
@@ -115,6 +130,49 @@ func TestWhatIsDoneBesideALargeTransactionIsNewer(t *testing.T) {
 		}
 		if o := d.sent(); o.State != command.Sent {
 			t.Errorf("the next is %s", o.State)
+		}
+	})
+}
+
+// A large transaction may put an operation in flight again: until that is known its meter is asked for nothing else.
+func TestNothingIsSentToWhatALargeTransactionTouches(t *testing.T) {
+	t.Parallel()
+	onDesk(t, func(d *desk) {
+		o := d.sent()
+		e := d.point("d1")
+		d.uplinks(command.UplinkUndeliverable, o.MessageID)
+		d.rounds(3)
+		if o := d.ledger.Operation(o.Key()); o.State != command.Queued {
+			t.Fatalf("it is %s", o.State)
+		}
+		e.disconnect()
+		e.connect(d.gateways[0])
+		d.listen()
+		d.rounds(3)
+		d.later = nil
+		d.uplinks(command.UplinkEvent, hello)
+		d.uplinks(command.UplinkAck, fmt.Sprintf(`{"v":1,"message_id":"a","command_id":"%s","device_ids":["d1"],"status":"accepted"}`, o.CommandID))
+		d.uplinks(command.UplinkEvent, hello)
+		var other *command.Operation
+		d.after = func() bool {
+			if d.ledger.Operation(o.Key()).State == command.Queued {
+				return false
+			}
+			other = d.issue()
+			d.listen()
+			return true
+		}
+		d.rounds(3)
+		if other == nil {
+			t.Fatal("it was not put in flight again")
+		}
+		if o, other := d.ledger.Operation(o.Key()), d.ledger.Operation(other.Key()); !o.State.InFlight() || other.State != command.Queued {
+			t.Errorf("one is %s and the other %s", o.State, other.State)
+		}
+		d.uplinks(command.UplinkResult, result(o, `"status":"error","final":true,"code":"BUS_TIMEOUT"`))
+		d.rounds(5)
+		if other := d.ledger.Operation(other.Key()); other.State != command.Sent {
+			t.Errorf("when the one has ended the other is %s", other.State)
 		}
 	})
 }
@@ -172,11 +230,7 @@ func TestUrgentWorkThatIsGoneHidesNoOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 5 {
-			for d.happen() {
-			}
-			d.sleep(5 * time.Millisecond)
-		}
+		d.listen()
 		d.rounds(3)
 		if o := d.ledger.Operation(command.Key{CommandID: v.ID, DeviceID: "d1"}); o.State == command.Queued {
 			t.Error("it is not sent")

@@ -51,7 +51,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	}
 	fault.Point(fault.CollectRead)
 	err = w.takeIn(ctx, &b)
-	w.newer = nil
+	w.alone()
 	if err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err

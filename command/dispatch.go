@@ -233,6 +233,9 @@ func (w *Worker) claimFor(tx *Tx, h Head, keys []Key) []*Operation {
 		if o == nil || o.State != Queued || o.EndpointID != h.Endpoint || o.ExpiresAt.Sub(tx.Now) < leastLeft {
 			continue
 		}
+		if w.beside.postpone(k.DeviceID, h.Endpoint) {
+			continue
+		}
 		if o.NextAt.After(tx.Now) {
 			w.timers.set(h.Endpoint, o.NextAt)
 			continue

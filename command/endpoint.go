@@ -162,7 +162,7 @@ func (w *Worker) settle(changes []Change) {
 }
 
 func (w *Worker) settleOne(o *Operation) {
-	if o.Version < w.newer[o.Key()] {
+	if o.Version < w.beside.newer[o.Key()] {
 		return
 	}
 	w.knows(o.Key(), o.Version)

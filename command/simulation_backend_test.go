@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -52,9 +51,6 @@ func (b *backend) start() {
 	b.listen()
 }
 
-// committedBeside says whether large batches are committed beside other work, which production does not do: see nothingBeside.
-const committedBeside = false
-
 // small lets even the few uplinks of a schedule be a backlog, until all is calm.
 func (b *backend) small() {
 	w, most := b.world, 12
@@ -65,11 +61,7 @@ func (b *backend) small() {
 	if w.calm {
 		read = 256
 	}
-	facts := w.draw.IntN(3)
-	if !committedBeside {
-		facts = math.MaxInt
-	}
-	b.worker.Small(read, facts, b.beside)
+	b.worker.Small(read, w.draw.IntN(3), b.beside)
 }
 
 // beside is a transaction and what is done beside it. The locks of the record put all that meets into one order or the other:

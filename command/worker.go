@@ -44,9 +44,9 @@ type Worker struct {
 	ahead     aheadWatch
 	large     large
 	claiming  pace
-	arrived   bool                  // the log's signal was heard and not acted upon
-	hurried   error                 // of what was done beside a large transaction
-	newer     map[Key]int64         // versions that operations were moved to, or seen at, beside it; nil when there is none
+	arrived   bool  // the log's signal was heard and not acted upon
+	hurried   error // of what was done beside a large transaction
+	beside    beside
 	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
 	next      schedule
 
@@ -106,7 +106,7 @@ func NewWorker(opt WorkerOptions) *Worker {
 		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
 		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
-		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: nothingBeside},
+		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: largeFacts},
 	}
 	w.mail.signal = make(chan struct{}, 1)
 	w.projector = newProjector(opt)

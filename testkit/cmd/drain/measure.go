@@ -27,13 +27,14 @@ type report struct {
 
 // phase is what was drained, what it took, and what those saw who read meanwhile.
 type phase struct {
-	What           int               `json:"uplinks_or_operations"`
-	Seconds        float64           `json:"seconds"`
-	PerSecond      float64           `json:"per_second"`
-	BackendMicros  float64           `json:"backend_cpu_us_each"`
-	PostgresMicros float64           `json:"postgres_cpu_us_each"`
-	Live           simulator.Latency `json:"live"`
-	Failed         map[string]int    `json:"live_failed,omitempty"`
+	What           int                  `json:"uplinks_or_operations"`
+	Seconds        float64              `json:"seconds"`
+	PerSecond      float64              `json:"per_second"`
+	BackendMicros  float64              `json:"backend_cpu_us_each"`
+	PostgresMicros float64              `json:"postgres_cpu_us_each"`
+	Live           simulator.Latency    `json:"live"`
+	Hops           map[string][]float64 `json:"live_hops_ms,omitempty"` // median, 99th percentile
+	Failed         map[string]int       `json:"live_failed,omitempty"`
 }
 
 // record is the comparison with what is in SQL.
@@ -93,6 +94,9 @@ func (m *measurement) run(ctx context.Context) error {
 
 const metersPerIPC = 200
 
+// How often it is looked whether all is done: at a counter, and at a command as a user would.
+const lookAtMetric, lookAtCommand = 100 * time.Millisecond, time.Second
+
 // install registers the devices; those that answer are in the fleet.
 func (m *measurement) install(ctx context.Context) (*simulator.Fleet, error) {
 	m.live = simulator.Layout{Prefix: "live", Direct: m.config.live, Key: "k"}.Sites()
@@ -147,15 +151,19 @@ func (m *measurement) quiet(ctx context.Context) error {
 }
 
 // while measures what is done until done says so, and those who read meanwhile.
-func (m *measurement) while(ctx context.Context, what int, done func() bool) (*phase, error) {
+func (m *measurement) while(ctx context.Context, what int, look time.Duration, done func() bool) (*phase, error) {
 	before, err := m.cpu(ctx)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
+	since, err := m.now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	stop, live := make(chan struct{}), make(chan *seen, 1)
 	go func() { live <- m.reader.during(ctx, stop) }()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for !done() && ctx.Err() == nil && time.Since(began) < 20*time.Minute {
 		<-tick.C
@@ -169,8 +177,43 @@ func (m *measurement) while(ctx context.Context, what int, done func() bool) (*p
 		BackendMicros:  float64(spent.backend.Microseconds()) / float64(what),
 		PostgresMicros: float64(spent.postgres.Microseconds()) / float64(what),
 		Live:           simulator.SumUp(s.took), Failed: s.failed}
+	if err == nil {
+		p.Hops, err = m.hops(ctx, since)
+	}
 	m.say("%d: %+v", what, *p)
 	return p, errors.Join(err, ctx.Err())
+}
+
+// now is the record's clock.
+func (m *measurement) now(ctx context.Context) (now time.Time, err error) {
+	return now, m.db.QueryRowContext(ctx, `SELECT clock_timestamp()`).Scan(&now)
+}
+
+// hops says where the time of live reads since then went, in milliseconds from one hop to the next.
+func (m *measurement) hops(ctx context.Context, since time.Time) (map[string][]float64, error) {
+	rows, err := m.db.QueryContext(ctx, `
+		WITH at AS (
+			SELECT created_at, moves FROM operations WHERE device_id LIKE 'live-%' AND created_at > $1 AND state = 'succeeded'),
+		hops AS (
+			SELECT m->>'state' AS state, extract(epoch FROM (m->>'at')::timestamptz - coalesce(
+				lag((m->>'at')::timestamptz) OVER (PARTITION BY created_at ORDER BY n), created_at)) * 1000 AS took
+			FROM at, jsonb_array_elements(moves::jsonb) WITH ORDINALITY AS e(m, n))
+		SELECT state, percentile_disc(0.5) WITHIN GROUP (ORDER BY took), percentile_disc(0.99) WITHIN GROUP (ORDER BY took)
+		FROM hops GROUP BY state`, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	hops := map[string][]float64{}
+	for rows.Next() {
+		var state string
+		var p50, p99 float64
+		if err := rows.Scan(&state, &p50, &p99); err != nil {
+			return nil, err
+		}
+		hops[state] = []float64{p50, p99}
+	}
+	return hops, rows.Err()
 }
 
 // drain lets a backlog come up without a backend, and drains it.
@@ -190,7 +233,7 @@ func (m *measurement) drain(ctx context.Context) error {
 	if err := m.startBackend(ctx); err != nil {
 		return err
 	}
-	m.report.Backlog, err = m.while(ctx, m.backlog, func() bool {
+	m.report.Backlog, err = m.while(ctx, m.backlog, lookAtMetric, func() bool {
 		return m.stored(ctx) >= m.backlog
 	})
 	if err != nil {
@@ -238,7 +281,7 @@ func (m *measurement) crowded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.report.Command, err = m.while(ctx, v.Counts.Total, func() bool {
+	m.report.Command, err = m.while(ctx, v.Counts.Total, lookAtCommand, func() bool {
 		now, err := m.api.Command(ctx, v.ID)
 		return err == nil && now.Status != string(command.StatusRunning)
 	})
