@@ -2,7 +2,6 @@ package testkit
 
 import (
 	"context"
-	"fmt"
 	"syscall"
 	"testing"
 )
@@ -11,9 +10,13 @@ import (
 // the process that started it.
 type Process struct{ proc *process }
 
-// Start starts the process again after it has ended, with the files that it left, and returns when it is ready. One that
-// ends before that is started again, for a minute.
+// Start starts the process, again with the files that it left, and returns when it is ready. One that was ready before and
+// now ends before it is so again is started once more, for a minute: what it needs may not be there yet.
 func (p Process) Start() error { return p.proc.restart() }
+
+// Ended says that the process has ended by itself, how, and its last words. It is nil while the process runs and when it
+// was taken down.
+func (p Process) Ended() error { return p.proc.hasEnded() }
 
 // Stop ends the process in order. When it is down that does nothing.
 func (p Process) Stop() error { return p.proc.stop() }
@@ -84,15 +87,6 @@ func Scratch(name string) (path string, remove func() error, err error) {
 		return "", nil, err
 	}
 	return h.path, h.remove, nil
-}
-
-// FreeAddress finds an address on loopback that nobody listens on, and that the kernel gives to nobody by itself.
-func FreeAddress() (string, error) {
-	port, err := freePort()
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port), nil
 }
 
 // NewDatabase makes an empty database on the server of adminURL and gives its URL.
