@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,6 +186,36 @@ func TestFlood(t *testing.T) {
 				t.Errorf("%s, %s: %s %d", row.Broker, row.Phase, name, c.n)
 			}
 		}
+	}
+}
+
+// A broker that ends by itself is not just somebody who does not answer: here the address of its metrics was taken, and
+// answers.
+func TestBrokerThatEndsTellsWhy(t *testing.T) {
+	t.Parallel()
+	r := &rig{home: t.TempDir()}
+	broker, err := r.mochi()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", broker.web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	refused := errors.New("refused")
+	err = broker.during(func(b *target) error { // it was not up for long
+		testkit.Eventually(t, 20*time.Second, func() bool { return b.Ended() != nil }, "the broker to end")
+		return refused
+	})
+	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("%v, want status and last words", err)
+	}
+	if broker, err = r.mochi(); err != nil {
+		t.Fatal(err)
+	}
+	if err := broker.during(func(*target) error { return refused }); err == nil || err.Error() != refused.Error() {
+		t.Errorf("%v, want nothing but what failed", err)
 	}
 }
 
