@@ -60,7 +60,10 @@ type AppOptions struct {
 	Argv []string // the program and its arguments
 	Env  []string // nil: that of this process
 	Dir  string   // where it runs and logs
-	// Ready returns nil once the program can be used.
+	// Listens are addresses, as 127.0.0.1:1883, that the program listens on once it can be used: the program itself, for
+	// somebody else may answer there while it has ended because of that.
+	Listens []string
+	// Ready, if there is one, returns nil once the program can be used. It is asked after Listens.
 	Ready func(context.Context) error
 }
 
@@ -68,7 +71,7 @@ type AppOptions struct {
 func NewApp(o AppOptions) *App {
 	return &App{Process{&process{
 		name: o.Name, argv: o.Argv, env: o.Env, home: &home{path: o.Dir},
-		dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM, ready: o.Ready,
+		dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM, listens: o.Listens, ready: o.Ready,
 	}}}
 }
 

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type process struct {
 	as       *syscall.Credential // nil: the user of this process
 	dieWith  syscall.Signal      // what the kernel sends when this process dies
 	stopWith syscall.Signal      // asks for an orderly end
+	listens  []string            // addresses that it must listen on to be ready
 	ready    func(context.Context) error
 
 	mu    sync.Mutex
@@ -68,7 +70,7 @@ func (p *process) start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
 	err = poll(ctx, func() error {
-		err := p.ready(ctx)
+		err := p.answers(ctx)
 		if p.gone() { // whoever has answered is somebody else
 			return p.ended
 		}
@@ -83,6 +85,19 @@ func (p *process) start() error {
 		err = fmt.Errorf("%w\n%s", err, p.lastWords())
 	}
 	return fmt.Errorf("start %s: %w", p.name, err)
+}
+
+// answers asks once whether the server is ready. It needs p.mu.
+func (p *process) answers(ctx context.Context) error {
+	for _, addr := range p.listens {
+		if err := listens(p.cmd.Process.Pid, addr); err != nil {
+			return err
+		}
+	}
+	if p.ready == nil {
+		return nil
+	}
+	return p.ready(ctx)
 }
 
 // restart is start for a server that may have been up before. What a killed server left behind may refuse the new one for
@@ -282,7 +297,7 @@ func (p *process) lastWords() string {
 		return err.Error()
 	}
 	b = b[min(p.from, int64(len(b))):]
-	return string(b[max(0, len(b)-lastWordsBytes):])
+	return string(bytes.TrimSpace(b[max(0, len(b)-lastWordsBytes):]))
 }
 
 // errGone ends a poll at once: what it waits for cannot come any more.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -189,12 +190,10 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// A broker that ends by itself is not just somebody who does not answer: here the address of its metrics was taken, and
-// answers.
-func TestBrokerThatEndsTellsWhy(t *testing.T) {
+// Where somebody else has the address of its metrics, and answers there, a broker is not believed to be up.
+func TestAddressThatIsTaken(t *testing.T) {
 	t.Parallel()
-	r := &rig{home: t.TempDir()}
-	broker, err := r.mochi()
+	broker, err := (&rig{home: t.TempDir()}).mochi()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,19 +202,35 @@ func TestBrokerThatEndsTellsWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	refused := errors.New("refused")
-	err = broker.during(func(b *target) error { // it was not up for long
-		testkit.Eventually(t, 20*time.Second, func() bool { return b.Ended() != nil }, "the broker to end")
-		return refused
-	})
-	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "address already in use") {
+	err = broker.during(func(*target) error { return errors.New("it is said to be up") })
+	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.HasSuffix(err.Error(), "address already in use") {
 		t.Errorf("%v, want status and last words", err)
 	}
-	if broker, err = r.mochi(); err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.during(func(*target) error { return refused }); err == nil || err.Error() != refused.Error() {
-		t.Errorf("%v, want nothing but what failed", err)
+}
+
+// Where a case fails because its broker has ended by itself, that is said.
+func TestBrokerThatEnds(t *testing.T) {
+	t.Parallel()
+	r := &rig{home: t.TempDir()}
+	failed := errors.New("connection refused")
+	for want, during := range map[string]func(*target) error{
+		"connection refused": func(*target) error { return failed },
+		"signal: killed": func(b *target) error {
+			if err := syscall.Kill(b.PID(), syscall.SIGKILL); err != nil {
+				return err
+			}
+			testkit.Eventually(t, 20*time.Second, func() bool { return b.PID() == 0 }, "the broker to end")
+			return failed
+		},
+	} {
+		broker, err := r.mochi()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = broker.during(during)
+		if !errors.Is(err, failed) || !strings.HasSuffix(strings.TrimSpace(err.Error()), want) {
+			t.Errorf("%v, want what failed, and at the end %q", err, want)
+		}
 	}
 }
 

@@ -4,10 +4,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,20 +14,6 @@ import (
 )
 
 const ticksPerSec = 100 // USER_HZ, which /proc counts in on every Linux
-
-// accept is nil once somebody listens on all addresses.
-func accept(addrs ...string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		for _, addr := range addrs {
-			c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-			if err != nil {
-				return err
-			}
-			_ = c.Close()
-		}
-		return nil
-	}
-}
 
 // cpu is the processor time that the broker has used so far (proc(5), /proc/pid/stat).
 func (t *target) cpu() (time.Duration, error) {

@@ -116,7 +116,7 @@ func (r *rig) register(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	p := r.app("backend", r.env(redis), accept(addr), filepath.Join(r.bin, "backend"), "serve", "--roles", "api", "--http", addr)
+	p := r.app("backend", r.env(redis), []string{addr}, filepath.Join(r.bin, "backend"), "serve", "--roles", "api", "--http", addr)
 	if err := p.Start(); err != nil {
 		return err
 	}
@@ -136,9 +136,9 @@ func (r *rig) register(ctx context.Context, n int) error {
 	return nil
 }
 
-// app is a program that logs below home and dies with this process.
-func (r *rig) app(name string, env []string, ready func(context.Context) error, argv ...string) *testkit.App {
-	return testkit.NewApp(testkit.AppOptions{Name: name, Dir: r.home, Env: env, Ready: ready, Argv: argv})
+// app is a program that logs below home and listens on addresses.
+func (r *rig) app(name string, env, listens []string, argv ...string) *testkit.App {
+	return testkit.NewApp(testkit.AppOptions{Name: name, Dir: r.home, Env: env, Listens: listens, Argv: argv})
 }
 
 // target is a broker to be measured.
@@ -192,7 +192,7 @@ func (r *rig) gateway() (*target, error) {
 	if t.redis, err = testkit.StartRedis(); err != nil {
 		return nil, err
 	}
-	t.App = r.app(t.name, r.env(t.redis), accept(t.addr, t.web), append([]string{filepath.Join(r.bin, "gateway"),
+	t.App = r.app(t.name, r.env(t.redis), []string{t.addr, t.web}, append([]string{filepath.Join(r.bin, "gateway"),
 		"--id", "edge", "--mqtt", t.addr, "--http", t.web, "--log-level", "warn",
 		"--flap-limit", "0", // a device that flaps is to go on: held off it would cost nothing
 	}, r.gatewayArgs...)...)
@@ -209,7 +209,7 @@ func (r *rig) mochi() (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	t.App = r.app(t.name, os.Environ(), accept(t.addr, t.web), self, plainMode, t.addr, t.web)
+	t.App = r.app(t.name, os.Environ(), []string{t.addr, t.web}, self, plainMode, t.addr, t.web)
 	return t, nil
 }
 
