@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"syscall"
 	"time"
@@ -290,13 +291,19 @@ func (p *process) end(s syscall.Signal) error {
 
 func (p *process) logFile() string { return filepath.Join(p.home.path, p.name+".log") }
 
-// lastWords is the end of what the server has logged since its last start. A panic has its reason at the top.
+// crash is how a Go program begins to say that it crashed. The stacks that follow may be long.
+var crash = regexp.MustCompile(`(?m)^(panic|fatal error|runtime|SIG[A-Z]+): `)
+
+// lastWords is the end of what the server has logged since its last start, or the beginning of its crash.
 func (p *process) lastWords() string {
 	b, err := os.ReadFile(p.logFile())
 	if err != nil {
 		return err.Error()
 	}
 	b = b[min(p.from, int64(len(b))):]
+	if at := crash.FindIndex(b); at != nil {
+		b = b[at[0]:min(at[0]+lastWordsBytes, len(b))]
+	}
 	return string(bytes.TrimSpace(b[max(0, len(b)-lastWordsBytes):]))
 }
 

@@ -191,3 +191,22 @@ func TestEnded(t *testing.T) {
 		t.Errorf("of a process that was killed: %v", err)
 	}
 }
+
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	many := strings.Repeat("goroutine 7 [select]:\n", lastWordsBytes)
+	for name, c := range map[string]struct{ log, want, wantNot string }{
+		"an end":           {many + "the end\n", "the end", ""},
+		"a crash":          {"hello\npanic: no such luck\n\n" + many, "panic: no such luck", "hello"},
+		"the start before": {"", "", "before"},
+	} {
+		p := &process{name: "p", home: &home{path: t.TempDir()}, from: int64(len("before\n"))}
+		if err := os.WriteFile(p.logFile(), []byte("before\n"+c.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said := p.lastWords()
+		if !strings.Contains(said, c.want) || c.wantNot != "" && strings.Contains(said, c.wantNot) || len(said) > lastWordsBytes {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+}
