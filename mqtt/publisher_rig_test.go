@@ -68,8 +68,11 @@ func (e *edge) got() []packets.Packet {
 // startEdge starts a broker, on addr if that is not "".
 func startEdge(t *testing.T, addr string) *edge {
 	t.Helper()
-	if addr == "" {
-		addr = "127.0.0.1:0"
+	if addr == "" { // one that stays free while the broker is down
+		var err error
+		if addr, err = testkit.FreeAddress(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	o := mochi.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Capabilities: mochi.NewDefaultServerCapabilities()}
 	e := &edge{server: mochi.New(&o)}

@@ -2,7 +2,6 @@ package testkit
 
 import (
 	"context"
-	"fmt"
 	"syscall"
 	"testing"
 )
@@ -11,9 +10,13 @@ import (
 // the process that started it.
 type Process struct{ proc *process }
 
-// Start starts the process again after it has ended, with the files that it left, and returns when it is ready. One that
-// ends before that is started again, for a minute.
+// Start starts the process, again with the files that it left, and returns when it is ready. One that was ready before and
+// now ends before it is so again is started once more, for a minute: what it needs may not be there yet.
 func (p Process) Start() error { return p.proc.restart() }
+
+// Ended says that the process has ended by itself, how, and its last words. It is nil while the process runs and when it
+// was taken down.
+func (p Process) Ended() error { return p.proc.hasEnded() }
 
 // Stop ends the process in order. When it is down that does nothing.
 func (p Process) Stop() error { return p.proc.stop() }
@@ -57,7 +60,10 @@ type AppOptions struct {
 	Argv []string // the program and its arguments
 	Env  []string // nil: that of this process
 	Dir  string   // where it runs and logs
-	// Ready returns nil once the program can be used.
+	// Listens are addresses, as 127.0.0.1:1883, that the program listens on once it can be used: the program itself, for
+	// somebody else may answer there while it has ended because of that.
+	Listens []string
+	// Ready, if there is one, returns nil once the program can be used. It is asked after Listens.
 	Ready func(context.Context) error
 }
 
@@ -65,7 +71,7 @@ type AppOptions struct {
 func NewApp(o AppOptions) *App {
 	return &App{Process{&process{
 		name: o.Name, argv: o.Argv, env: o.Env, home: &home{path: o.Dir},
-		dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM, ready: o.Ready,
+		dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM, listens: o.Listens, ready: o.Ready,
 	}}}
 }
 
@@ -84,15 +90,6 @@ func Scratch(name string) (path string, remove func() error, err error) {
 		return "", nil, err
 	}
 	return h.path, h.remove, nil
-}
-
-// FreeAddress finds an address on loopback that nobody listens on, and that the kernel gives to nobody by itself.
-func FreeAddress() (string, error) {
-	port, err := freePort()
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port), nil
 }
 
 // NewDatabase makes an empty database on the server of adminURL and gives its URL.

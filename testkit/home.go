@@ -3,14 +3,9 @@ package testkit
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
-	"sync"
 	"syscall"
-
-	"math/rand/v2"
 )
 
 // home is the temporary directory of a server. It is removed by a janitor, a shell that waits for the other end of its
@@ -65,28 +60,3 @@ func (h *home) remove() error {
 	}
 	return nil
 }
-
-// freePort finds a port on 127.0.0.1 that nobody listens on. It stays below the range that systems take outgoing
-// connections from, so that nobody gets it while its server is down between Stop and Start. This process gets it once: whoever
-// asks next may do so before the one who was given it listens, or while its server is down.
-func freePort() (int, error) {
-	const from, to = 20000, 32000
-	for range 100 {
-		port := from + rand.IntN(to-from)
-		if _, given := givenPorts.LoadOrStore(port, true); given {
-			continue
-		}
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		return port, l.Close()
-	}
-	return 0, errors.New("find a free port: none in 100 tries")
-}
-
-var givenPorts sync.Map // port → true
-
-// portTries is how often a server is started before its error is believed: another process may take the port between
-// freePort and the server's own bind.
-const portTries = 3

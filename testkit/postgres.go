@@ -46,17 +46,15 @@ func StartPostgres() (*PostgresServer, error) {
 	if err := initdb(bin, h.path, password, as); err != nil {
 		return nil, errors.Join(err, h.remove())
 	}
-	for range portTries {
-		var port int
-		if port, err = freePort(); err != nil {
-			break
-		}
-		s := newPostgres(bin, h, as, port, password)
-		if err = s.proc.start(); err == nil {
-			return s, nil
-		}
+	port, err := freePort()
+	if err != nil {
+		return nil, errors.Join(err, h.remove())
 	}
-	return nil, errors.Join(err, h.remove())
+	s := newPostgres(bin, h, as, port, password)
+	if err := s.proc.start(); err != nil {
+		return nil, errors.Join(err, h.remove())
+	}
+	return s, nil
 }
 
 // Close ends the server and removes its files.

@@ -1,12 +1,15 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +19,8 @@ const (
 	startWithin = 60 * time.Second // PostgreSQL replays its log after a kill, on a machine that is busy with tests
 	stopWithin  = 30 * time.Second // after that a server that was asked to stop is killed
 	pollEvery   = 20 * time.Millisecond
+
+	lastWordsBytes = 4000
 )
 
 // process is one server that was started by this process and can be started again with the same arguments, files and
@@ -29,20 +34,21 @@ type process struct {
 	as       *syscall.Credential // nil: the user of this process
 	dieWith  syscall.Signal      // what the kernel sends when this process dies
 	stopWith syscall.Signal      // asks for an orderly end
+	listens  []string            // addresses that it must listen on to be ready
 	ready    func(context.Context) error
 
-	mu  sync.Mutex
-	cmd *exec.Cmd // nil while the server is down
+	mu    sync.Mutex
+	cmd   *exec.Cmd // nil while the server is down
+	from  int64     // where its log begins to be that of the last start
+	been  bool      // ready, once
+	ended error     // since the last start, by itself
 }
 
 // start starts the server and returns once it answers. Starting a running server is an error.
 func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd != nil && state(p.cmd.Process.Pid) == exited {
-		_ = p.end(syscall.SIGKILL) // it ended by itself
-	}
-	if p.cmd != nil {
+	if !p.gone() {
 		return fmt.Errorf("start %s: it is running", p.name)
 	}
 	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -50,6 +56,9 @@ func (p *process) start() error {
 		return fmt.Errorf("open log of %s: %w", p.name, err)
 	}
 	defer log.Close() //nolint:errcheck // the server holds its own descriptor of it
+	if p.from, err = log.Seek(0, io.SeekEnd); err != nil {
+		return fmt.Errorf("measure log of %s: %w", p.name, err)
+	}
 	cmd := exec.Command(p.argv[0], p.argv[1:]...)
 	cmd.Dir = p.home.path // the current directory may be closed to the user the server runs as
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.env
@@ -57,36 +66,83 @@ func (p *process) start() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	p.cmd = cmd
+	p.cmd, p.ended = cmd, nil
 
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
 	err = poll(ctx, func() error {
-		if state(cmd.Process.Pid) == exited {
-			return errGone
+		err := p.answers(ctx)
+		if p.gone() { // whoever has answered is somebody else
+			return p.ended
 		}
-		return p.ready(ctx)
+		return err
 	})
-	if err != nil {
-		_ = p.end(syscall.SIGKILL)
-		return fmt.Errorf("start %s: %w\n%s", p.name, err, p.lastWords())
+	if err == nil {
+		p.been = true
+		return nil
 	}
-	return nil
+	if !errors.Is(err, errGone) {
+		_ = p.end(syscall.SIGKILL)
+		err = fmt.Errorf("%w\n%s", err, p.lastWords())
+	}
+	return fmt.Errorf("start %s: %w", p.name, err)
 }
 
-// restart starts a server that was up before. What a killed server left behind may refuse the new one for a moment:
-// PostgreSQL does not start before the last process of its predecessor is gone.
+// answers asks once whether the server is ready. It needs p.mu.
+func (p *process) answers(ctx context.Context) error {
+	for _, addr := range p.listens {
+		if err := listens(p.cmd.Process.Pid, addr); err != nil {
+			return err
+		}
+	}
+	if p.ready == nil {
+		return nil
+	}
+	return p.ready(ctx)
+}
+
+// restart is start for a server that may have been up before. What a killed server left behind may refuse the new one for
+// a moment: PostgreSQL does not start before the last process of its predecessor is gone.
 func (p *process) restart() error {
 	deadline := time.Now().Add(startWithin)
 	tick := time.NewTicker(10 * pollEvery)
 	defer tick.Stop()
 	for {
 		err := p.start()
-		if !errors.Is(err, errGone) || time.Now().After(deadline) {
+		if !errors.Is(err, errGone) || !p.wasReady() || time.Now().After(deadline) {
 			return err
 		}
 		<-tick.C
 	}
+}
+
+func (p *process) wasReady() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.been
+}
+
+// gone says whether the server is down, and takes note when it is so by itself. It needs p.mu.
+func (p *process) gone() bool {
+	if p.cmd == nil {
+		return true
+	}
+	if state(p.cmd.Process.Pid) != exited {
+		return false
+	}
+	_ = p.cmd.Wait() // the status is in ProcessState
+	p.ended = fmt.Errorf("%w: %s\n%s", errGone, p.cmd.ProcessState, p.lastWords())
+	p.cmd = nil
+	return true
+}
+
+func (p *process) hasEnded() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone() && p.ended != nil {
+		return fmt.Errorf("%s: %w", p.name, p.ended)
+	}
+	return nil
 }
 
 // stop asks the server to end and waits until it has. Stopping a server that is down does nothing.
@@ -101,7 +157,7 @@ func (p *process) stop() error {
 func (p *process) kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil {
+	if p.gone() {
 		return nil
 	}
 	if err := p.halt(); err != nil {
@@ -165,7 +221,7 @@ func (p *process) resume() error {
 func (p *process) pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil || state(p.cmd.Process.Pid) == exited {
+	if p.gone() {
 		return 0
 	}
 	return p.cmd.Process.Pid
@@ -198,7 +254,7 @@ func (p *process) thaw() error {
 
 // signal needs p.mu.
 func (p *process) signal(s syscall.Signal) error {
-	if p.cmd == nil {
+	if p.gone() {
 		return fmt.Errorf("signal %s: it is down", p.name)
 	}
 	if err := p.cmd.Process.Signal(s); err != nil {
@@ -209,7 +265,7 @@ func (p *process) signal(s syscall.Signal) error {
 
 // end sends s, waits for the process and kills it when it takes too long. It needs p.mu.
 func (p *process) end(s syscall.Signal) error {
-	if p.cmd == nil {
+	if p.gone() {
 		return nil
 	}
 	cmd := p.cmd
@@ -235,13 +291,20 @@ func (p *process) end(s syscall.Signal) error {
 
 func (p *process) logFile() string { return filepath.Join(p.home.path, p.name+".log") }
 
-// lastWords is the end of the server's log, for the error of a failed start.
+// crash is how a Go program begins to say that it crashed. The stacks that follow may be long.
+var crash = regexp.MustCompile(`(?m)^(panic|fatal error|runtime|SIG[A-Z]+): `)
+
+// lastWords is the end of what the server has logged since its last start, or the beginning of its crash.
 func (p *process) lastWords() string {
 	b, err := os.ReadFile(p.logFile())
 	if err != nil {
 		return err.Error()
 	}
-	return string(b[max(0, len(b)-2000):])
+	b = b[min(p.from, int64(len(b))):]
+	if at := crash.FindIndex(b); at != nil {
+		b = b[at[0]:min(at[0]+lastWordsBytes, len(b))]
+	}
+	return string(bytes.TrimSpace(b[max(0, len(b)-lastWordsBytes):]))
 }
 
 // errGone ends a poll at once: what it waits for cannot come any more.

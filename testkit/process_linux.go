@@ -2,8 +2,14 @@ package testkit
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -25,8 +31,11 @@ const (
 // state reads what the kernel says of a child (proc(5), /proc/pid/stat). Waiting for it is left to its owner.
 func state(pid int) procState {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return exited
+	}
+	if err != nil {
+		return running // it is this process that cannot open a file
 	}
 	after := stat[bytes.LastIndexByte(stat, ')')+1:] // the name before it may hold anything
 	switch bytes.TrimSpace(after)[0] {
@@ -52,4 +61,37 @@ func children(pid int) []int {
 		}
 	}
 	return pids
+}
+
+// listens wants pid itself, and nobody else, to listen on an address of IPv4 (proc(5), /proc/pid/net/tcp and /proc/pid/fd).
+func listens(pid int, addr string) error {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil || !at.Addr().Is4() {
+		return fmt.Errorf("listen on %q: not a host of IPv4 and a port", addr)
+	}
+	home := filepath.Join("/proc", strconv.Itoa(pid))
+	sockets, err := os.ReadFile(filepath.Join(home, "net/tcp"))
+	if err != nil {
+		return err
+	}
+	const local, state, inode, listening = 1, 3, 9, "0A"
+	host := at.Addr().As4()
+	kernels := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(host[:]), at.Port())
+	for line := range strings.Lines(string(sockets)) {
+		f := strings.Fields(line)
+		if len(f) > inode && f[local] == kernels && f[state] == listening {
+			return hasSocket(home, f[inode])
+		}
+	}
+	return fmt.Errorf("nobody listens on %s", addr)
+}
+
+func hasSocket(home, inode string) error {
+	files, err := filepath.Glob(filepath.Join(home, "fd", "*"))
+	for _, file := range files {
+		if to, err := os.Readlink(file); err == nil && to == "socket:["+inode+"]" {
+			return nil
+		}
+	}
+	return errors.Join(errors.New("somebody else listens there"), err)
 }

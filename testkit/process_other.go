@@ -3,6 +3,7 @@
 package testkit
 
 import (
+	"net"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -48,4 +49,13 @@ func children(pid int) []int {
 		}
 	}
 	return pids
+}
+
+// listens cannot tell who it is that listens.
+func listens(_ int, addr string) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,10 +17,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain plays the process that is killed in TestServersDieWithTheirProcess when it is told to.
+// TestMain plays another process when a test has started it as one.
 func TestMain(m *testing.M) {
 	if os.Getenv("TESTKIT_VICTIM") == "1" {
 		victim()
+	}
+	if os.Getenv("TESTKIT_PORTS") == "1" {
+		takePorts()
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -116,13 +120,93 @@ func TestStartSaysWhyItFailed(t *testing.T) {
 		dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM,
 		ready: func(context.Context) error { return errors.New("no answer") }}
 	err = p.start()
-	if !errors.Is(err, errGone) || !strings.Contains(err.Error(), "no such luck") {
-		t.Errorf("start: %v, want errGone and the last words of the process", err)
+	if !errors.Is(err, errGone) || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "no such luck") {
+		t.Errorf("start: %v, want errGone, the status and the last words of the process", err)
+	}
+	if err := p.restart(); !errors.Is(err, errGone) {
+		t.Errorf("start again: %v, want errGone, and not to insist on what was never ready", err)
 	}
 	if err := p.signal(syscall.SIGTERM); err == nil {
 		t.Error("a process that is down took a signal")
 	}
 	if err := p.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What answers in the place of a process that has ended is not believed to be it.
+func TestStartDoesNotBelieveAStranger(t *testing.T) {
+	t.Parallel()
+	p := &process{name: "late", argv: []string{"/bin/sh", "-c", "echo address already in use >&2; exit 1"},
+		home: &home{path: t.TempDir()}, dieWith: syscall.SIGKILL, stopWith: syscall.SIGTERM}
+	p.ready = func(ctx context.Context) error { // the stranger answers, but not before the process has ended
+		return poll(ctx, func() error {
+			if state(p.cmd.Process.Pid) != exited {
+				return errors.New("it is there")
+			}
+			return nil
+		})
+	}
+	if err := p.start(); !errors.Is(err, errGone) || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("start: %v, want errGone and the last words of the process", err)
+	}
+}
+
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := NewApp(AppOptions{Name: "mortal", Dir: dir, Ready: func(context.Context) error { return nil }, Argv: []string{
+		"/bin/sh", "-c", "echo hello; until [ -e over ]; do sleep 0.05; done; echo the end of it >&2; exit 3"}})
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Ended(); err != nil {
+		t.Errorf("while it runs: %v", err)
+	}
+	over := filepath.Join(dir, "over")
+	if err := os.WriteFile(over, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 20*time.Second, func() bool { return a.PID() == 0 }, "the process to end by itself")
+	for _, do := range []func() error{func() error { return nil }, a.Kill, a.Stop} {
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+		err := a.Ended()
+		if err == nil || !strings.Contains(err.Error(), "mortal") || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "the end of it") {
+			t.Errorf("%v, want name, status and last words", err)
+		}
+	}
+
+	if err := errors.Join(os.Remove(over), a.Start()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Ended(); err != nil {
+		t.Errorf("of a process that was started again: %v", err)
+	}
+	if err := a.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := a.Ended(); err != nil {
+		t.Errorf("of a process that was killed: %v", err)
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	many := strings.Repeat("goroutine 7 [select]:\n", lastWordsBytes)
+	for name, c := range map[string]struct{ log, want, wantNot string }{
+		"an end":           {many + "the end\n", "the end", ""},
+		"a crash":          {"hello\npanic: no such luck\n\n" + many, "panic: no such luck", "hello"},
+		"the start before": {"", "", "before"},
+	} {
+		p := &process{name: "p", home: &home{path: t.TempDir()}, from: int64(len("before\n"))}
+		if err := os.WriteFile(p.logFile(), []byte("before\n"+c.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said := p.lastWords()
+		if !strings.Contains(said, c.want) || c.wantNot != "" && strings.Contains(said, c.wantNot) || len(said) > lastWordsBytes {
+			t.Errorf("%s: %q", name, said)
+		}
 	}
 }

@@ -42,17 +42,15 @@ func startRedis(settings ...string) (*RedisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for range portTries {
-		var port int
-		if port, err = freePort(); err != nil {
-			break
-		}
-		s := newRedis(bin, h, port, settings)
-		if err = s.proc.start(); err == nil {
-			return s, nil
-		}
+	port, err := freePort()
+	if err != nil {
+		return nil, errors.Join(err, h.remove())
 	}
-	return nil, errors.Join(err, h.remove())
+	s := newRedis(bin, h, port, settings)
+	if err := s.proc.start(); err != nil {
+		return nil, errors.Join(err, h.remove())
+	}
+	return s, nil
 }
 
 // Close ends the server and removes its files.

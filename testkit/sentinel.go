@@ -108,21 +108,20 @@ func startSentinel(master string) (*process, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	for range portTries {
-		var port int
-		if port, err = freePort(); err != nil {
-			break
-		}
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		p := newSentinel(h, addr)
-		if err = os.WriteFile(p.argv[1], []byte(sentinelConf(h, port, master)), 0o600); err != nil {
-			break
-		}
-		if err = p.start(); err == nil {
-			return p, addr, nil
-		}
+	port, err := freePort()
+	if err != nil {
+		return nil, "", errors.Join(err, h.remove())
 	}
-	return nil, "", errors.Join(err, h.remove())
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	p := newSentinel(h, addr)
+	err = os.WriteFile(p.argv[1], []byte(sentinelConf(h, port, master)), 0o600)
+	if err == nil {
+		err = p.start()
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, h.remove())
+	}
+	return p, addr, nil
 }
 
 func newSentinel(h *home, addr string) *process {

@@ -96,14 +96,14 @@ func newEstateOn(t *testing.T, uplink, url string, logs io.Writer, env ...string
 	return e
 }
 
+// freePort is a port of 127.0.0.1 that a program of the test listens on later.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := testkit.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_, port, _ := net.SplitHostPort(address)
 	return port
 }
 

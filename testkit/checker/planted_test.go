@@ -5,13 +5,9 @@ package checker_test
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/fnv"
-	"os"
-	"strings"
-	"syscall"
+	"slices"
 	"testing"
 	"time"
 
@@ -135,22 +131,25 @@ func (w *town) uplinks(n int64) {
 	w.reaches("uplinks", n, func(c simulator.Counters) int64 { return c.Published })
 }
 
-// plant writes the plan that all processes follow.
+// plant gives all processes the same plan.
 func (w *town) plant(p fault.Plan) {
 	w.t.Helper()
-	text, err := json.Marshal(p)
-	if err == nil {
-		err = os.WriteFile(w.plan+".new", text, 0o600)
-	}
-	if err = errors.Join(err, os.Rename(w.plan+".new", w.plan)); err != nil {
-		w.t.Fatal(err)
+	for _, n := range w.Nodes() {
+		w.must(n.Arm(p))
 	}
 }
 
 // hit says whether any process came by a bug while it was planted.
 func (w *town) hit(b fault.Name) bool {
-	text, _ := os.ReadFile(w.plan + ".hits")
-	return strings.Contains(string(text), `"`+string(b)+`"`)
+	w.t.Helper()
+	for _, n := range w.Nodes() {
+		hits, err := n.Hits()
+		w.must(err)
+		if slices.ContainsFunc(hits, func(h fault.Hit) bool { return h.Bug == b }) {
+			return true
+		}
+	}
+	return false
 }
 
 // breaks notes a fault around f.
@@ -166,21 +165,18 @@ func wait(d time.Duration) { <-time.After(d) }
 // killRedis: what a paused one was sent it would still take.
 func (w *town) killRedis() {
 	w.breaks("redis killed", func() {
-		w.redis.Kill()
+		w.must(w.Redis.Kill())
 		wait(5 * time.Second)
-		w.redis.Start()
+		w.must(w.Redis.Start())
 	})
 }
 
 func (w *town) killBackends() {
-	for _, n := range w.backends {
-		_, _ = n.run.Process.Kill(), n.run.Wait()
+	for _, n := range w.Backends {
+		w.must(n.Kill())
 	}
 	wait(2 * time.Second)
-	for _, n := range w.backends {
-		n.launch()
-		n.ready()
-	}
+	w.start(w.Backends...)
 }
 
 func (w *town) killBackendsOften() {
@@ -191,31 +187,28 @@ func (w *town) killBackendsOften() {
 
 // flushUnread flushes Redis while nobody reads the log, and lets more come before anybody does.
 func (w *town) flushUnread() {
-	for _, n := range w.backends {
-		_, _ = n.run.Process.Kill(), n.run.Wait()
+	for _, n := range w.Backends {
+		w.must(n.Kill())
 	}
-	w.breaks(history.Flush, func() { w.redis.FlushAll() }) // noted before and, as healed, after
+	w.breaks(history.Flush, func() { w.must(w.Redis.FlushAll(w.t.Context())) }) // noted before and, as healed, after
 	w.load.History().Add(history.Event{Actor: "test", Kind: history.Break, Phase: history.OK, ID: history.Flush,
 		Fault: &history.Fault{Name: history.Flush}})
 	wait(2 * time.Second)
-	for _, n := range w.backends {
-		n.launch()
-		n.ready()
-	}
+	w.start(w.Backends...)
 }
 
 // pauseBackend lets a backend lose its partitions without knowing it.
 func (w *town) pauseBackend() {
 	w.breaks("backend paused", func() {
-		_ = w.backends[0].run.Process.Signal(syscall.SIGSTOP)
+		w.must(w.Backends[0].Pause())
 		wait(15 * time.Second)
-		_ = w.backends[0].run.Process.Signal(syscall.SIGCONT)
+		w.must(w.Backends[0].Resume())
 	})
 }
 
 // cutRecord ends all connections to the record, again and again.
 func (w *town) cutRecord() {
-	db, err := sql.Open("postgres", w.db)
+	db, err := sql.Open("postgres", w.DatabaseURL)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -14,9 +14,9 @@ func TestKillsLoseNothing(t *testing.T) {
 	w := newTown(t, "redis", 2, 2)
 	w.begin(nil)
 	w.reaches("uplinks", 600, func(c simulator.Counters) int64 { return c.Published })
-	w.gateways[0].kill("1")
+	w.kill(w.Gateways[0], "1")
 	w.reaches("uplinks after the gateway", 1200, func(c simulator.Counters) int64 { return c.Published })
-	w.backends[0].kill("2")
+	w.kill(w.Backends[0], "2")
 	w.reaches("uplinks after the backend", 1800, func(c simulator.Counters) int64 { return c.Published })
 	r := w.judge()
 	for _, v := range r.Violations {

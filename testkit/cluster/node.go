@@ -123,14 +123,21 @@ func (c *Cluster) run(n *Node, program string, args []string) {
 		Argv: append([]string{filepath.Join(c.Programs, program)}, args...),
 		Env: append(environ(), "METERLINE_DATABASE_URL="+database, "METERLINE_REDIS_URL=redis://"+redis+"/0",
 			"METERLINE_FAULTS="+n.plan),
-		Ready: func(ctx context.Context) error { return n.ask(ctx, "/livez", nil) },
+		Listens: []string{n.HTTP},
+		Ready:   func(ctx context.Context) error { return n.ask(ctx, "/livez", nil) },
 	})
 	c.onClose(n.Kill)
 }
 
 // WaitReady waits until the node says that it is ready: that it reaches what it needs.
 func (n *Node) WaitReady(ctx context.Context) error {
-	return until(ctx, n.Name+" is ready", func() error { return n.Ready(ctx) })
+	return until(ctx, n.Name+" is ready", func() error {
+		err := n.Ready(ctx)
+		if err != nil {
+			err = errors.Join(err, n.Ended())
+		}
+		return err
+	})
 }
 
 const askWithin = 5 * time.Second

@@ -61,7 +61,7 @@ func measure(ctx context.Context, c config, stderr io.Writer) (*report, error) {
 	m := &measurement{config: c, rig: r, api: simulator.NewAPI("http://"+r.http, r.token), say: func(format string, args ...any) {
 		fmt.Fprintf(stderr, format+"\n", args...)
 	}, report: &report{Ratios: map[string]float64{}}}
-	err = m.run(ctx)
+	err = errors.Join(m.run(ctx), r.ended())
 	m.api.Close()
 	return m.report, errors.Join(err, r.close())
 }
@@ -165,7 +165,7 @@ func (m *measurement) while(ctx context.Context, what int, look time.Duration, d
 	go func() { live <- m.reader.during(ctx, stop) }()
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	for !done() && ctx.Err() == nil && time.Since(began) < 20*time.Minute {
+	for !done() && ctx.Err() == nil && m.ended() == nil && time.Since(began) < 20*time.Minute {
 		<-tick.C
 	}
 	took := time.Since(began)
@@ -222,15 +222,15 @@ func (m *measurement) drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := end(m.rig.backend); err != nil {
-		return fmt.Errorf("end the backend: %w", err)
+	if err := m.rig.backend.Stop(); err != nil {
+		return err
 	}
 	b := &backlog{}
 	m.say("filling the log: %d uplinks", m.backlog)
 	if err := b.fill(ctx, m.rig, m.config, m.away, commands); err != nil {
 		return err
 	}
-	if err := m.startBackend(ctx); err != nil {
+	if err := m.rig.backend.Start(); err != nil {
 		return err
 	}
 	m.report.Backlog, err = m.while(ctx, m.backlog, lookAtMetric, func() bool {

@@ -9,7 +9,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -40,13 +38,13 @@ type rig struct {
 	token     string
 	mqtt      string // host:port
 	http      string // host:port
-	gateway   *exec.Cmd
-	backend   *exec.Cmd
+	gateway   *testkit.App
+	backend   *testkit.App
 	closers   []func() error
 }
 
 func newRig(ctx context.Context, bin string) (r *rig, err error) {
-	r = &rig{bin: bin}
+	r = &rig{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.close())
@@ -59,7 +57,11 @@ func newRig(ctx context.Context, bin string) (r *rig, err error) {
 	if err := r.servers(); err != nil {
 		return r, err
 	}
-	if bin == "" {
+	if bin != "" {
+		if r.bin, err = filepath.Abs(bin); err != nil { // programs run in a directory of their own
+			return r, err
+		}
+	} else {
 		r.bin = r.home
 		out, err := exec.CommandContext(ctx, "go", "build", "-o", r.bin, "meterline/cmd/backend", "meterline/cmd/gateway").CombinedOutput()
 		if err != nil {
@@ -73,15 +75,41 @@ func newRig(ctx context.Context, bin string) (r *rig, err error) {
 		return r, err
 	}
 	for _, addr := range []*string{&r.mqtt, &r.http} {
-		if *addr, err = freeAddr(); err != nil {
+		if *addr, err = testkit.FreeAddress(); err != nil {
 			return r, err
 		}
 	}
-	if r.gateway, err = r.start("gateway", "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0"); err != nil {
-		return r, err
-	}
-	return r, r.startBackend(ctx)
+	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0")
+	r.backend = r.app("backend", r.http, r.ready, "serve", "--http", r.http, "--request-rate", "0")
+	return r, errors.Join(r.gateway.Start(), r.backend.Start())
 }
+
+// app is a program of ours that listens on addr.
+func (r *rig) app(program, addr string, ready func(context.Context) error, args ...string) *testkit.App {
+	a := testkit.NewApp(testkit.AppOptions{Name: program, Dir: r.home, Env: r.env, Listens: []string{addr}, Ready: ready,
+		Argv: append([]string{filepath.Join(r.bin, program)}, args...)})
+	r.closers = append(r.closers, a.Stop)
+	return a
+}
+
+// ready asks the backend once.
+func (r *rig) ready(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.http+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	a, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	if err := a.Body.Close(); err != nil || a.StatusCode != http.StatusOK {
+		return fmt.Errorf("the backend is not ready: status %d", a.StatusCode)
+	}
+	return nil
+}
+
+// ended says which of the programs have ended by themselves, and their last words.
+func (r *rig) ended() error { return errors.Join(r.gateway.Ended(), r.backend.Ended()) }
 
 func (r *rig) servers() error {
 	postgres, err := testkit.StartPostgres()
@@ -125,45 +153,6 @@ func (r *rig) once(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-func (r *rig) start(program string, args ...string) (*exec.Cmd, error) {
-	log, err := os.OpenFile(filepath.Join(r.home, program+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close() //nolint:errcheck // the program holds a descriptor of its own
-	c := exec.Command(filepath.Join(r.bin, program), args...)
-	c.Env, c.Stdout, c.Stderr = r.env, log, log
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := c.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", program, err)
-	}
-	r.closers = append(r.closers, func() error { return end(c) })
-	return c, nil
-}
-
-// end asks a program to end and waits until it has. What has ended already stays so.
-func end(c *exec.Cmd) error {
-	if c.ProcessState != nil {
-		return nil
-	}
-	_ = c.Process.Signal(syscall.SIGTERM)
-	var status *exec.ExitError
-	if err := c.Wait(); !errors.As(err, &status) {
-		return err
-	}
-	return nil
-}
-
-func (r *rig) startBackend(ctx context.Context) (err error) {
-	if r.backend, err = r.start("backend", "serve", "--http", r.http, "--request-rate", "0"); err != nil {
-		return err
-	}
-	return until(ctx, "the backend to be ready", func() bool {
-		a, err := http.Get("http://" + r.http + "/readyz")
-		return err == nil && a.Body.Close() == nil && a.StatusCode == http.StatusOK
-	})
-}
-
 // until polls.
 func until(ctx context.Context, what string, done func() bool) error {
 	ctx, stop := context.WithTimeout(ctx, readyWithin)
@@ -178,14 +167,6 @@ func until(ctx context.Context, what string, done func() bool) error {
 		}
 	}
 	return nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // metric sums up a metric of the backend over its labels.
@@ -216,7 +197,7 @@ func (c cost) since(before cost) cost {
 
 // cpu is what the backend and all processes of PostgreSQL have used.
 func (r *rig) cpu(ctx context.Context) (c cost, err error) {
-	c.backend, _, err = used(r.backend.Process.Pid, false)
+	c.backend, _, err = used(r.backend.PID(), false)
 	if err != nil {
 		return c, err
 	}

@@ -3,16 +3,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // attack: others open idle sockets and slow CONNECTs, as many as they can get, while good devices come and go.
@@ -64,23 +69,22 @@ func (a *attack) run(ctx context.Context, r *rig) (found finding, err error) {
 			"sockets of attackers: opened", "closed by the broker", "most at once"},
 	}
 	var rows []attackRow
-	for _, up := range r.targets() {
-		t, err := up(ctx)
+	err = r.onEach(ctx, "attack", func(t *target) error {
+		got, err := a.on(ctx, t)
 		if err != nil {
-			return found, err
+			return err
 		}
-		r.say("attack: %s", t.name)
-		got, err := a.on(ctx, r, t)
-		if alive := t.alive(); !alive {
+		if t.Ended() != nil {
 			found.Table.note("%s died.", t.name)
-		}
-		if err = errors.Join(err, t.down()); err != nil {
-			return found, fmt.Errorf("%s: %w", t.name, err)
 		}
 		if h := got[1].Attack; h.Most == 0 {
 			found.Void = "the attackers have opened nothing"
 		}
 		rows = append(rows, got...)
+		return nil
+	})
+	if err != nil {
+		return found, err
 	}
 	for _, row := range rows {
 		cells := append([]string{row.Broker, row.Phase, strconv.Itoa(row.N), row.Failures.cell()}, row.cells()...)
@@ -103,7 +107,7 @@ func secondsWith(failed []int) (n int) {
 	return n
 }
 
-func (a *attack) on(ctx context.Context, r *rig, t *target) (rows []attackRow, err error) {
+func (a *attack) on(ctx context.Context, t *target) (rows []attackRow, err error) {
 	g := newFleet(t, a.Good).devices
 	row, err := a.connects(ctx, t, g, a.Before)
 	if err != nil {
@@ -111,23 +115,18 @@ func (a *attack) on(ctx context.Context, r *rig, t *target) (rows []attackRow, e
 	}
 	row.Phase = "before"
 	rows = append(rows, row)
-	attackers, err := a.attackers(r, t)
-	defer func() {
-		for _, p := range attackers {
-			p.kill()
-		}
-	}()
-	if err != nil {
-		return nil, err
+	attackers, during := errgroup.WithContext(ctx)
+	got := make([]harvest, a.Processes)
+	for i := range got {
+		attackers.Go(func() error { return a.attacker(during, t.addr, &got[i]) })
 	}
-	if row, err = a.connects(ctx, t, g, a.Duration); err != nil {
+	row, err = a.connects(ctx, t, g, a.Duration)
+	if err := errors.Join(err, attackers.Wait()); err != nil {
 		return nil, err
 	}
 	row.Phase, row.Attack = "attack", &harvest{}
-	for _, p := range attackers {
-		if err := row.Attack.add(ctx, p); err != nil {
-			return nil, err
-		}
+	for _, one := range got {
+		row.Attack.add(one)
 	}
 	rows = append(rows, row)
 	if row, err = a.connects(ctx, t, g, a.After); err != nil {
@@ -137,43 +136,35 @@ func (a *attack) on(ctx context.Context, r *rig, t *target) (rows []attackRow, e
 	return append(rows, row), nil
 }
 
-func (a *attack) attackers(r *rig, t *target) (all []*process, err error) {
+// attacker runs this program once more, as an attacker, until its time is over.
+func (a *attack) attacker(ctx context.Context, addr string, got *harvest) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
+		return fmt.Errorf("find this program: %w", err)
 	}
 	var from []string
 	for i := 2; i <= 9; i++ {
 		from = append(from, "127.0.0."+strconv.Itoa(i))
 	}
-	for range a.Processes {
-		p, err := start(r.home, "attacker", self, []string{
-			attackMode, t.addr, strings.Join(from, ","), strconv.Itoa(a.Sockets), strconv.Itoa(a.Rate), a.Duration.String(),
-		}, os.Environ())
-		if err != nil {
-			return all, err
-		}
-		all = append(all, p)
+	cmd := exec.CommandContext(ctx, self, attackMode, addr, strings.Join(from, ","), strconv.Itoa(a.Sockets), strconv.Itoa(a.Rate), a.Duration.String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, got)
 	}
-	return all, nil
+	if err != nil {
+		return fmt.Errorf("an attacker failed: %w: %s", err, complaints.String())
+	}
+	return nil
 }
 
-// add waits for an attacker to end and takes what it has got.
-func (h *harvest) add(ctx context.Context, p *process) error {
-	select {
-	case <-p.gone:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	var one harvest
-	if err := json.Unmarshal([]byte(p.lastWords()), &one); err != nil {
-		return fmt.Errorf("an attacker failed: %s", p.lastWords())
-	}
+func (h *harvest) add(one harvest) {
 	h.Opened += one.Opened
 	h.Refused += one.Refused
 	h.Closed += one.Closed
 	h.Most += one.Most
-	return nil
 }
 
 // connects lets good devices come and go for a while, in turn, whatever becomes of the connects before.

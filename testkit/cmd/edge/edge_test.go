@@ -6,11 +6,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,6 +186,50 @@ func TestFlood(t *testing.T) {
 			if (c.n > 0) != c.wants {
 				t.Errorf("%s, %s: %s %d", row.Broker, row.Phase, name, c.n)
 			}
+		}
+	}
+}
+
+// Where somebody else has the address of its metrics, and answers there, a broker is not believed to be up.
+func TestAddressThatIsTaken(t *testing.T) {
+	t.Parallel()
+	broker, err := (&rig{home: t.TempDir()}).mochi()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", broker.web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = broker.during(func(*target) error { return errors.New("it is said to be up") })
+	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.HasSuffix(err.Error(), "address already in use") {
+		t.Errorf("%v, want status and last words", err)
+	}
+}
+
+// Where a case fails because its broker has ended by itself, that is said.
+func TestBrokerThatEnds(t *testing.T) {
+	t.Parallel()
+	r := &rig{home: t.TempDir()}
+	failed := errors.New("connection refused")
+	for want, during := range map[string]func(*target) error{
+		"connection refused": func(*target) error { return failed },
+		"signal: killed": func(b *target) error {
+			if err := syscall.Kill(b.PID(), syscall.SIGKILL); err != nil {
+				return err
+			}
+			testkit.Eventually(t, 20*time.Second, func() bool { return b.PID() == 0 }, "the broker to end")
+			return failed
+		},
+	} {
+		broker, err := r.mochi()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = broker.during(during)
+		if !errors.Is(err, failed) || !strings.HasSuffix(strings.TrimSpace(err.Error()), want) {
+			t.Errorf("%v, want what failed, and at the end %q", err, want)
 		}
 	}
 }

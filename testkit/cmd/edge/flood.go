@@ -63,17 +63,13 @@ func (f *flood) run(ctx context.Context, r *rig) (found finding, err error) {
 			"flooders closed"),
 	}
 	var rows []floodRow
-	for _, up := range r.targets() {
-		t, err := up(ctx)
-		if err != nil {
-			return found, err
-		}
-		r.say("flood: %s", t.name)
+	err = r.onEach(ctx, "flood", func(t *target) error {
 		got, err := f.on(ctx, t)
-		if err = errors.Join(err, t.down()); err != nil {
-			return found, fmt.Errorf("%s: %w", t.name, err)
-		}
 		rows = append(rows, got...)
+		return err
+	})
+	if err != nil {
+		return found, err
 	}
 	rate := func(n int64) string { return strconv.FormatInt(int64(float64(n)/f.Duration.Seconds()), 10) }
 	for _, row := range rows {

@@ -91,7 +91,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	set.StringVar(&o.json, "json", "", "`FILE` to write all figures to")
 	set.StringVar(&o.bin, "bin", "", "`DIRECTORY` that has gateway and backend, instead of building them")
 	set.BoolVar(&o.plain, "plain", true, "measure a plain mochi broker too")
-	set.Var(&o.gateway, "gateway", "`FLAG` to give to the gateway, such as --gateway=--max-payload=1024; may be given again")
+	set.Var(&o.gateway, "gateway", "`FLAG` to give to the gateway, such as --gateway=--max-payload=1024, with absolute paths of files; may be given again")
 	o.chosen = args[:1]
 	if args[0] == "all" {
 		o.chosen = names

@@ -53,15 +53,10 @@ func (m *memory) run(ctx context.Context, r *rig) (found finding, err error) {
 			"stacks per connection, KiB", "goroutines per connection"},
 	}
 	var rows []memoryRow
-	for _, up := range r.targets() {
-		t, err := up(ctx)
-		if err != nil {
-			return found, err
-		}
-		r.say("memory: %s", t.name)
+	err = r.onEach(ctx, "memory", func(t *target) error {
 		row, err := m.on(ctx, t)
-		if err = errors.Join(err, t.down()); err != nil {
-			return found, fmt.Errorf("%s: %w", t.name, err)
+		if err != nil {
+			return err
 		}
 		if !row.Collected {
 			found.Table.note("%s had not collected its garbage twice within %s.", t.name, m.Settle)
@@ -73,9 +68,10 @@ func (m *memory) run(ctx context.Context, r *rig) (found finding, err error) {
 		found.Table.add(t.name, mib(row.Before.RSS), mib(row.Connected.RSS), mib(row.Settled.RSS), ms(row.PerClient/1024),
 			kib(row.Settled.Heap, row.Before.Heap), kib(row.Settled.Stack, row.Before.Stack),
 			fmt.Sprintf("%.1f", (row.Settled.Goroutines-row.Before.Goroutines)/n))
-	}
+		return nil
+	})
 	found.Rows = rows
-	return found, nil
+	return found, err
 }
 
 func (m *memory) on(ctx context.Context, t *target) (row memoryRow, err error) {

@@ -47,17 +47,13 @@ func (c *reconnect) run(ctx context.Context, r *rig) (found finding, err error) 
 		Head:  []string{"broker", "how they are cut", "back", "all after, s", "p50 of a device, s", "p99", "broker's CPU per connect, µs", "tries that failed"},
 	}
 	var rows []reconnectRow
-	for _, up := range r.targets() {
-		t, err := up(ctx)
-		if err != nil {
-			return found, err
-		}
-		r.say("reconnect: %s", t.name)
+	err = r.onEach(ctx, "reconnect", func(t *target) error {
 		got, err := c.on(ctx, r, t)
-		if err = errors.Join(err, t.down()); err != nil {
-			return found, fmt.Errorf("%s: %w", t.name, err)
-		}
 		rows = append(rows, got...)
+		return err
+	})
+	if err != nil {
+		return found, err
 	}
 	for _, row := range rows {
 		if row.Back < c.Clients && row.Broker == "gateway" {
@@ -83,7 +79,7 @@ func (c *reconnect) on(ctx context.Context, r *rig, t *target) (rows []reconnect
 		cut, repair func() error
 	}{
 		{"devices close", f.closeAll, nil},
-		{"broker killed and started again", func() error { t.kill(); return t.up(ctx) }, nil},
+		{"broker killed and started again", func() error { return errors.Join(t.Kill(), t.Start()) }, nil},
 	}
 	if t.ours {
 		steps = append(steps, []struct {
@@ -123,13 +119,13 @@ func (f *fleet) closeAll() error {
 }
 
 func (c *reconnect) step(ctx context.Context, t *target, f *fleet, cut func() error) (row reconnectRow, err error) {
-	old := t.process
+	old := t.PID()
 	if err := cut(); err != nil {
 		return row, err
 	}
 	f.close() // those of a broker that is gone
 	before, err := t.cpu()
-	if t.process != old {
+	if t.PID() != old {
 		before = 0 // it has only just been started
 	}
 	if err != nil {

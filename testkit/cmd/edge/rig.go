@@ -39,7 +39,7 @@ type rig struct {
 
 // newRig builds the programs, unless bin says where they are, and starts PostgreSQL.
 func newRig(ctx context.Context, bin string, log io.Writer) (r *rig, err error) {
-	r = &rig{log: log, bin: bin, withPlain: true}
+	r = &rig{log: log, withPlain: true}
 	if r.home, err = os.MkdirTemp("", "meterline-edge-"); err != nil {
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
@@ -48,7 +48,11 @@ func newRig(ctx context.Context, bin string, log io.Writer) (r *rig, err error) 
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if r.bin == "" {
+	if bin != "" {
+		if r.bin, err = filepath.Abs(bin); err != nil { // programs run in a directory of their own
+			return r, err
+		}
+	} else {
 		r.bin = r.home
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", r.bin, "meterline/cmd/gateway", "meterline/cmd/backend").CombinedOutput(); err != nil {
 			return r, fmt.Errorf("build the programs: %w\n%s", err, out)
@@ -108,18 +112,15 @@ func (r *rig) register(ctx context.Context, n int) error {
 		return err
 	}
 	defer redis.Close() //nolint:errcheck // nothing of it is needed any more
-	addr, err := freeAddr()
+	addr, err := testkit.FreeAddress()
 	if err != nil {
 		return err
 	}
-	p, err := start(r.home, "backend", filepath.Join(r.bin, "backend"), []string{"serve", "--roles", "api", "--http", addr}, r.env(redis))
-	if err != nil {
+	p := r.app("backend", r.env(redis), []string{addr}, filepath.Join(r.bin, "backend"), "serve", "--roles", "api", "--http", addr)
+	if err := p.Start(); err != nil {
 		return err
 	}
-	defer p.end()
-	if err := p.accepts(ctx, addr); err != nil {
-		return err
-	}
+	defer p.Stop() //nolint:errcheck // its work is done
 	api := simulator.NewAPI("http://"+addr, r.admin)
 	defer api.Close()
 	for r.registered < n {
@@ -128,36 +129,62 @@ func (r *rig) register(ctx context.Context, n int) error {
 			chunk = append(chunk, simulator.Registration{ID: deviceID(i), Kind: "direct", Enabled: true, Secret: secretOf(i)})
 		}
 		if err := api.Import(ctx, chunk); err != nil {
-			return err
+			return errors.Join(err, p.Ended())
 		}
 		r.registered += len(chunk)
 	}
 	return nil
 }
 
+// app is a program that logs below home and listens on addresses.
+func (r *rig) app(name string, env, listens []string, argv ...string) *testkit.App {
+	return testkit.NewApp(testkit.AppOptions{Name: name, Dir: r.home, Env: env, Listens: listens, Argv: argv})
+}
+
 // target is a broker to be measured.
 type target struct {
+	*testkit.App
 	name  string
 	ours  bool
 	addr  string
-	web   string // where its metrics are
-	token string // password of user service
-	*process
+	web   string               // where its metrics are
+	token string               // password of user service
 	redis *testkit.RedisServer // of a gateway
-	again func() (*process, error)
 }
 
-// targets are what a case runs on, one after the other: a new gateway, then, unless it was declined, plain mochi.
-func (r *rig) targets() []func(context.Context) (*target, error) {
-	all := []func(context.Context) (*target, error){r.gateway}
+// onEach does a case on one broker after the other: a new gateway, then, unless it was declined, plain mochi.
+func (r *rig) onEach(ctx context.Context, name string, do func(*target) error) error {
+	all := []func() (*target, error){r.gateway}
 	if r.withPlain {
 		all = append(all, r.mochi)
 	}
-	return all
+	for _, broker := range all {
+		t, err := broker()
+		if err != nil {
+			return err
+		}
+		r.say("%s: %s", name, t.name)
+		if err := t.during(do); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	return ctx.Err()
 }
 
-// gateway starts a gateway over a Redis of its own.
-func (r *rig) gateway(ctx context.Context) (*target, error) {
+// during does something with the broker up, and takes it down. Where that fails and the broker has ended by itself, its last
+// words are told, too.
+func (t *target) during(do func(*target) error) error {
+	err := t.Start()
+	if err == nil {
+		if err = do(t); err != nil {
+			err = errors.Join(err, t.Ended())
+		}
+	}
+	return errors.Join(err, t.down())
+}
+
+// gateway is a gateway over a Redis of its own.
+func (r *rig) gateway() (*target, error) {
 	t, err := r.place("gateway", true)
 	if err != nil {
 		return nil, err
@@ -165,17 +192,15 @@ func (r *rig) gateway(ctx context.Context) (*target, error) {
 	if t.redis, err = testkit.StartRedis(); err != nil {
 		return nil, err
 	}
-	args := append([]string{"--id", "edge", "--mqtt", t.addr, "--http", t.web, "--log-level", "warn",
+	t.App = r.app(t.name, r.env(t.redis), []string{t.addr, t.web}, append([]string{filepath.Join(r.bin, "gateway"),
+		"--id", "edge", "--mqtt", t.addr, "--http", t.web, "--log-level", "warn",
 		"--flap-limit", "0", // a device that flaps is to go on: held off it would cost nothing
-	}, r.gatewayArgs...)
-	t.again = func() (*process, error) {
-		return start(r.home, "gateway", filepath.Join(r.bin, "gateway"), args, r.env(t.redis))
-	}
-	return t, t.up(ctx)
+	}, r.gatewayArgs...)...)
+	return t, nil
 }
 
-// mochi starts this program once more, as a plain mochi broker.
-func (r *rig) mochi(ctx context.Context) (*target, error) {
+// mochi is this program once more, as a plain mochi broker.
+func (r *rig) mochi() (*target, error) {
 	t, err := r.place("plain mochi", false)
 	if err != nil {
 		return nil, err
@@ -184,41 +209,23 @@ func (r *rig) mochi(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	t.again = func() (*process, error) {
-		return start(r.home, "plain", self, []string{plainMode, t.addr, t.web}, os.Environ())
-	}
-	return t, t.up(ctx)
+	t.App = r.app(t.name, os.Environ(), []string{t.addr, t.web}, self, plainMode, t.addr, t.web)
+	return t, nil
 }
 
 func (r *rig) place(name string, ours bool) (t *target, err error) {
 	t = &target{name: name, ours: ours, token: r.token}
-	if t.addr, err = freeAddr(); err == nil {
-		t.web, err = freeAddr()
+	if t.addr, err = testkit.FreeAddress(); err == nil {
+		t.web, err = testkit.FreeAddress()
 	}
 	return t, err
 }
 
-// up starts the broker and waits until it accepts.
-func (t *target) up(ctx context.Context) (err error) {
-	if t.process, err = t.again(); err == nil {
-		err = t.accepts(ctx, t.addr)
-	}
-	if err == nil {
-		err = t.accepts(ctx, t.web)
-	}
-	if err != nil {
-		return errors.Join(err, t.down())
-	}
-	return nil
-}
-
 // down ends the broker; what it does at its end is not looked at.
-func (t *target) down() (err error) {
-	if t.process != nil {
-		t.kill()
-	}
+func (t *target) down() error {
+	err := t.Kill()
 	if t.redis != nil {
-		err = t.redis.Close()
+		err = errors.Join(err, t.redis.Close())
 	}
 	return err
 }

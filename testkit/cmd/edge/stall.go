@@ -54,21 +54,20 @@ func (s *stall) run(ctx context.Context, r *rig) (found finding, err error) {
 		Head: append(append([]string{"broker", "phase"}, measuredHead...), "lost", "stalled that were closed", "memory, MiB"),
 	}
 	var rows []stallRow
-	for _, up := range r.targets() {
-		t, err := up(ctx)
-		if err != nil {
-			return found, err
-		}
-		r.say("stall: %s", t.name)
+	err = r.onEach(ctx, "stall", func(t *target) error {
 		got, err := s.on(ctx, t)
-		if err = errors.Join(err, t.down()); err != nil {
-			return found, fmt.Errorf("%s: %w", t.name, err)
+		if err != nil {
+			return err
 		}
 		last := got[len(got)-1]
 		if t.ours && last.Closed < s.Stalled {
 			found.Void = fmt.Sprintf("%s closed %d of %d clients that do not read", t.name, last.Closed, s.Stalled)
 		}
 		rows = append(rows, got...)
+		return nil
+	})
+	if err != nil {
+		return found, err
 	}
 	for _, row := range rows {
 		found.Table.add(append(append([]string{row.Broker, row.Phase}, row.cells()...), strconv.FormatInt(row.Lost, 10),
