@@ -50,3 +50,55 @@ func TestPollsGoOnWithoutPostgreSQL(t *testing.T) {
 	}
 	testkit.Eventually(t, 20*time.Second, func() bool { return e.call("GET", path, "").status == http.StatusUnauthorized }, "the token to end")
 }
+
+// Deadlines go by while PostgreSQL is away: a result that was acknowledged before its deadline counts, one that came after it is
+// late, and what nobody answered has expired. Until that can be known nobody is told anything, and it is written soon after.
+func TestDeadlinesDuringAnOutage(t *testing.T) {
+	server := testkit.PostgresPrivate(t)
+	e := newEstateOn(t, "redis", server.URL, testWriter{t})
+	var views []command.View
+	var players []*player
+	for _, d := range []string{"in-time", "too-late", "silent"} {
+		players = append(players, e.play(d, e.direct(d), false))
+	}
+	for _, p := range players {
+		views = append(views, e.issue(read(p.id, "realtime", `,"timeout_s":8`)))
+	}
+	for i, p := range players {
+		if c, _ := p.next(5 * time.Second); c.CommandID != views[i].ID {
+			t.Fatalf("%s got %s", p.id, c.CommandID)
+		}
+	}
+	server.Stop()
+	players[0].up("result", result(views[0].ID, "in-time", "1", at))
+	if left := time.Until(views[0].ExpiresAt); left < time.Second {
+		t.Fatalf("only %s are left until the first deadline: the machine is too slow for this", left)
+	}
+	<-time.After(time.Until(views[len(views)-1].ExpiresAt) + 100*time.Millisecond)
+	for _, v := range views {
+		if a := e.call("GET", "/v1/commands/"+string(v.ID), ""); a.status != http.StatusServiceUnavailable {
+			t.Errorf("past the deadline nobody can know how it ended: status %d, %s", a.status, a.body)
+		}
+	}
+	players[1].up("result", result(views[1].ID, "too-late", "1", at))
+	server.Start()
+	began := time.Now()
+	want := []command.State{command.Succeeded, command.Expired, command.Expired}
+	for i, v := range views {
+		testkit.Eventually(t, 20*time.Second, func() bool {
+			var row string
+			_ = e.db.QueryRow(`SELECT state FROM operations WHERE command_id = $1`, v.ID).Scan(&row) // it is just back
+			return command.State(row) == want[i]
+		}, "the row of "+players[i].id+" to be "+string(want[i]))
+		if o := e.operation(v.ID); o.State != want[i] {
+			t.Errorf("%s: the row says %s, and what is shown is %s", players[i].id, want[i], o.State)
+		}
+	}
+	t.Logf("all is written %s after PostgreSQL came back", time.Since(began).Round(time.Millisecond))
+	e.late(views[1].ID)
+	for i, p := range players[:2] {
+		if got := e.stored(p.id); len(got) != 1 || got[0].Late != (i == 1) {
+			t.Errorf("%s: stored %+v", p.id, got)
+		}
+	}
+}
