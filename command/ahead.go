@@ -30,13 +30,19 @@ type aheadWatch struct {
 	log    Ahead // nil: the log cannot
 	at     map[int]LogPosition
 	behind map[int]struct{} // partitions with more than one batch to read
-	sought map[Key]int      // real-time operations in flight that can be found ahead, and their partitions
+	sought map[Key]sought   // real-time operations in flight that can be found ahead
 	again  time.Time        // when the end of partitions in which nothing is sought is looked for again
+}
+
+// sought is where to find the answer to an operation, and until when.
+type sought struct {
+	partition int
+	expires   time.Time // by the record's clock
 }
 
 func newAheadWatch(l Log) aheadWatch {
 	log, _ := l.(Ahead)
-	return aheadWatch{log: log, at: map[int]LogPosition{}, behind: map[int]struct{}{}, sought: map[Key]int{}}
+	return aheadWatch{log: log, at: map[int]LogPosition{}, behind: map[int]struct{}{}, sought: map[Key]sought{}}
 }
 
 // read notes how far a partition has been taken over, and whether there is more.
@@ -52,7 +58,7 @@ func (a *aheadWatch) read(at LogPosition, more bool) {
 // seek notes that an operation was sent.
 func (a *aheadWatch) seek(o *Operation, partition int) {
 	if _, known := a.at[partition]; known && o.Priority >= RealtimePriority {
-		a.sought[o.Key()] = partition
+		a.sought[o.Key()] = sought{partition, o.ExpiresAt}
 	}
 }
 
@@ -69,8 +75,8 @@ func (a *aheadWatch) places(take bool) []LogPosition {
 		return nil
 	}
 	seeking := map[int]bool{}
-	for _, p := range a.sought {
-		seeking[p] = true
+	for _, s := range a.sought {
+		seeking[s.partition] = true
 	}
 	look := dueNow(&a.again, aheadAgain)
 	var from []LogPosition
@@ -85,6 +91,36 @@ func (a *aheadWatch) places(take bool) []LogPosition {
 		}
 	}
 	return from
+}
+
+// liveFirst takes the answers to real-time work out of a large batch and takes them in before it. What comes while the batch is
+// being committed is looked for behind it.
+func (w *Worker) liveFirst(ctx context.Context, b *batch) error {
+	if w.ahead.log == nil || len(b.facts) <= w.large.facts {
+		return nil
+	}
+	var live []fact
+	rest := make([]fact, 0, len(b.facts))
+	for _, f := range b.facts {
+		if w.isSought(f) {
+			live = append(live, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	taken, err := w.recordAhead(ctx, live)
+	if err != nil {
+		return err
+	}
+	if taken {
+		b.facts = rest
+	}
+	for _, s := range b.more {
+		if _, behind := w.ahead.behind[s.at.Partition]; !behind && !s.more {
+			w.ahead.at[s.at.Partition], w.ahead.behind[s.at.Partition] = s.at, struct{}{}
+		}
+	}
+	return nil
 }
 
 // overtake takes in what came for real-time operations in flight, past the backlog of their partitions. Until the log's clock is
@@ -102,24 +138,33 @@ func (w *Worker) overtake(ctx context.Context) error {
 	}
 	var found []fact
 	for _, b := range read {
-		found = append(found, w.sought(b.Entries)...)
+		found = append(found, w.pick(b.Entries)...)
 	}
-	if err := w.record(ctx, found, nil); err != nil {
-		if errors.Is(err, ErrLost) || errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
-			return err
-		}
-		w.opt.Logger.Error("the record refuses answers that were read ahead: they wait for their turn", "error", err)
+	if _, err := w.recordAhead(ctx, found); err != nil {
+		return err
 	}
 	for _, b := range read {
 		w.ahead.at[b.Partition] = b.LogPosition
 	}
-	w.opt.Metrics.Overtook.Add(float64(len(found)))
 	return nil
 }
 
-// sought picks out what is about operations that are sought, and who connected: to be sent something an endpoint must be
+// recordAhead takes in answers to real-time work ahead of others. When the record refuses them they have to wait for their turn.
+func (w *Worker) recordAhead(ctx context.Context, found []fact) (taken bool, err error) {
+	if err := w.record(ctx, found, nil); err != nil {
+		if errors.Is(err, ErrLost) || errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+			return false, err
+		}
+		w.opt.Logger.Error("the record refuses answers that were read ahead: they wait for their turn", "error", err)
+		return false, nil
+	}
+	w.opt.Metrics.Overtook.Add(float64(len(found)))
+	return true, nil
+}
+
+// pick gives what is about operations that are sought, and who connected: to be sent something an endpoint must be
 // known to be there.
-func (w *Worker) sought(entries []Uplink) (found []fact) {
+func (w *Worker) pick(entries []Uplink) (found []fact) {
 	for _, u := range entries {
 		if u.Corrupt {
 			continue
@@ -129,12 +174,11 @@ func (w *Worker) sought(entries []Uplink) (found []fact) {
 			w.connected(u, w.opt.Clock.Now())
 			continue
 		}
-		e := w.endpoints[u.Endpoint]
-		if e == nil || (u.Kind != UplinkResult && u.Kind != UplinkAck) || !w.seeks(e) {
+		if !w.seeks(u) {
 			continue
 		}
 		for _, f := range factsOf(u) {
-			if len(f.keys) == 1 && w.isSought(f.keys[0]) {
+			if w.isSought(f) {
 				found = append(found, f)
 			}
 		}
@@ -142,12 +186,24 @@ func (w *Worker) sought(entries []Uplink) (found []fact) {
 	return found
 }
 
-func (w *Worker) isSought(k Key) bool { _, is := w.ahead.sought[k]; return is }
+// isSought says whether the fact is about one operation that is sought, and can be taken in ahead of others: past the deadline it
+// cannot, since an earlier attempt may have been answered in time, and that answer may be in the backlog.
+func (w *Worker) isSought(f fact) bool {
+	if len(f.keys) != 1 || f.Kind != UplinkResult && f.Kind != UplinkAck {
+		return false
+	}
+	s, is := w.ahead.sought[f.keys[0]]
+	return is && f.AppendedAt.Before(s.expires)
+}
 
-// seeks says whether an operation of the endpoint is sought.
-func (w *Worker) seeks(e *endpoint) bool {
+// seeks says whether the entry may be about an operation that is sought. It does not decode it.
+func (w *Worker) seeks(u Uplink) bool {
+	e := w.endpoints[u.Endpoint]
+	if e == nil || u.Kind != UplinkResult && u.Kind != UplinkAck {
+		return false
+	}
 	for k := range e.flights {
-		if w.isSought(k) {
+		if _, is := w.ahead.sought[k]; is {
 			return true
 		}
 	}

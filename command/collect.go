@@ -50,8 +50,11 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		return busy, nil
 	}
 	fault.Point(fault.CollectRead)
-	err = w.takeIn(ctx, &b)
-	w.alone()
+	err = w.liveFirst(ctx, &b)
+	if err == nil {
+		err = w.takeIn(ctx, &b)
+		w.alone()
+	}
 	if err != nil {
 		clear(w.unread) // read again from where the record is
 		return false, err

@@ -17,14 +17,15 @@ func (w *Worker) Listen(ctx context.Context) { w.listen(ctx) }
 
 // Carry carries what waits for the live state. With force it does not let it pile up first.
 func (w *Worker) Carry(ctx context.Context, force bool) (did bool, err error) {
-	p := w.projector
-	p.mu.Lock()
-	idle := len(p.changes)+len(p.readings)+len(p.arrived)+len(p.stale)+len(p.unread) == 0
-	p.mu.Unlock()
-	if idle || !force && p.wait() > 0 {
-		return false, nil
+	for _, p := range []*projector{w.projector.live, w.projector.rest} {
+		p.mu.Lock()
+		idle := len(p.changes)+len(p.readings)+len(p.arrived)+len(p.stale)+len(p.unread) == 0
+		p.mu.Unlock()
+		if !idle && (force || p.wait() <= 0) {
+			return true, p.runOnce(ctx)
+		}
 	}
-	return true, p.runOnce(ctx)
+	return false, nil
 }
 
 // ExpandOnce makes some operations of a command that is being expanded.

@@ -67,7 +67,6 @@ func (p *projector) take(c Committed) {
 	if len(c.Changes) == 0 && len(c.Readings) == 0 {
 		return
 	}
-	p.metrics.moved(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.changes) == 0 && len(p.readings) == 0 {

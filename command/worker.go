@@ -50,7 +50,7 @@ type Worker struct {
 	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
 	next      schedule
 
-	projector *projector
+	projector projectors
 	counts    atomic.Bool // this worker is the one that counts dead letters for the metrics
 }
 
@@ -109,7 +109,7 @@ func NewWorker(opt WorkerOptions) *Worker {
 		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: largeFacts},
 	}
 	w.mail.signal = make(chan struct{}, 1)
-	w.projector = newProjector(opt)
+	w.projector = newProjectors(opt)
 	return w
 }
 
@@ -117,7 +117,7 @@ func NewWorker(opt WorkerOptions) *Worker {
 func (w *Worker) Run(ctx context.Context) error {
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx)) // the last commit is carried, too
 	var side sync.WaitGroup
-	side.Go(func() { w.projector.carryOn(beside) })
+	side.Go(func() { w.projector.run(beside) })
 	side.Go(func() { w.listen(beside) })
 	side.Go(func() { w.countLetters(beside) })
 	wait := backOff
