@@ -38,7 +38,7 @@ func (l *rewound) Change(_ context.Context, _ Fence, need Need, decide func(*Tx)
 }
 
 func letterWorker(l *rewound) *Worker {
-	return NewWorker(WorkerOptions{Ledger: l, Logger: slog.New(slog.DiscardHandler), RunTimeout: time.Minute, MaxLetters: 3})
+	return NewWorker(WorkerOptions{Ledger: l, Logger: slog.New(slog.DiscardHandler), RunTimeout: ForAll(time.Minute), MaxLetters: 3})
 }
 
 const oneReading = `{"item":"1-0:1.8.0","value":"1.5","unit":"kWh","read_at":"2026-03-01T12:00:00Z"}`

@@ -22,6 +22,7 @@ type standaloneCmd struct {
 	launch.Edge
 	launch.Logging
 	limits
+	patience
 
 	HTTP string `name:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to answer HTTP; port 0 takes a free one."`
 	tune func(*command.WorkerOptions)
@@ -118,7 +119,7 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	}
 	publisher := mqtt.NewPublisher(mqtt.PublisherOptions{ID: "standalone", Secret: settings.BackendSecret, Directory: live, LookEvery: 100 * time.Millisecond, Logger: s.logger, Registerer: metrics})
 	core := &core{
-		db: db, settings: settings, live: live, log: log, publisher: publisher, limits: c.limits, logger: s.logger, metrics: metrics, tune: c.tune,
+		db: db, settings: settings, live: live, log: log, publisher: publisher, limits: c.limits, patience: c.patience, logger: s.logger, metrics: metrics, tune: c.tune,
 		checks: map[string]func(context.Context) error{
 			"record": func(ctx context.Context) error { _, err := db.Now(ctx); return err },
 		},
