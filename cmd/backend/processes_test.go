@@ -419,6 +419,8 @@ func TestMistakesAreOneLine(t *testing.T) {
 		{[]string{"standalone", "--anonymous", "all"}, 2, "--anonymous"},
 		{[]string{"standalone", "--mqtt-tls", ":0"}, 2, "--tls-cert"},
 		{[]string{"token", "create", "--tenant", "t", "--scopes", "everything"}, 2, "--scopes"},
+		{[]string{"token", "create", "--scopes", "admin", "--tenant", ""}, 2, "--tenant: must be 1 to 64 characters"},
+		{[]string{"token", "create", "--scopes", "admin", "--tenant", strings.Repeat("ä", 65)}, 2, "--tenant: must be 1 to 64 characters, not 65"},
 		{[]string{"cook"}, 2, "cook"},
 		{[]string{"serve", "--database-url", "postgres://127.0.0.1:1/x"}, 1, "127.0.0.1:1"},
 		{[]string{"serve", "--database-url", "sqlite:" + filepath.Join(t.TempDir(), "none.db")}, 1, "backend migrate"},
