@@ -223,7 +223,9 @@ func TestASelectionSaysWhatIsWrong(t *testing.T) {
 		want []string
 	}{
 		"nothing":     {LetterSelection{}, []string{""}},
-		"two things":  {LetterSelection{All: true, Cause: "X"}, []string{"/all"}},
+		"two things":  {LetterSelection{All: true, Cause: CauseCorrupt}, []string{"/all"}},
+		"cause":       {LetterSelection{Cause: "BAD_JASON"}, []string{"/cause"}},
+		"command":     {LetterSelection{CommandID: "7"}, []string{"/command_id"}},
 		"no ids":      {LetterSelection{IDs: []string{}}, []string{"/ids"}},
 		"many ids":    {LetterSelection{IDs: make([]string, decideMost+1)}, []string{"/ids"}},
 		"source":      {LetterSelection{Source: "x"}, []string{"/source"}},
