@@ -41,7 +41,7 @@ func (c *standaloneCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	s.logger.Info("standalone is up", "http", s.http, "mqtt", s.mqtt, "data", c.Data, "admin_token", s.tokenFile)
+	s.logger.Info("standalone is up", append([]any{"http", s.http, "data", c.Data, "admin_token", s.tokenFile}, s.bound...)...)
 	return s.stack.Wait(p.ctx)
 }
 
@@ -51,6 +51,7 @@ type standalone struct {
 	logger    *slog.Logger
 	http      string // base URL
 	mqtt      string // host:port
+	bound     []any  // for the log: where devices connect
 	tokenFile string
 	token     string // of the admin
 }
@@ -135,6 +136,6 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	if err := core.serve(s.stack, service, listener); err != nil {
 		return err
 	}
-	s.http, s.mqtt = "http://"+listener.Addr().String(), edge.Addr("mqtt")
+	s.http, s.mqtt, s.bound = "http://"+listener.Addr().String(), edge.Addr("mqtt"), launch.Bound(edge)
 	return nil
 }
