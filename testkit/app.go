@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Process is a process that was started here and may be broken. Its methods return when what they say is so. It dies with
@@ -13,7 +14,13 @@ type Process struct{ proc *process }
 
 // Start starts the process again after it has ended, with the files that it left, and returns when it is ready. One that
 // ends before that is started again, for a minute.
-func (p Process) Start() error { return p.proc.restart() }
+func (p Process) Start() error { return p.proc.restart(nil) }
+
+// StartTelling is Start for somebody who waits: when the first try has failed, tell is called with the last line of the
+// process's log and how long it is started again for.
+func (p Process) StartTelling(tell func(said string, within time.Duration)) error {
+	return p.proc.restart(tell)
+}
 
 // Stop ends the process in order. When it is down that does nothing.
 func (p Process) Stop() error { return p.proc.stop() }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -75,8 +76,9 @@ func (p *process) start() error {
 }
 
 // restart starts a server that was up before. What a killed server left behind may refuse the new one for a moment:
-// PostgreSQL does not start before the last process of its predecessor is gone.
-func (p *process) restart() error {
+// PostgreSQL does not start before the last process of its predecessor is gone. tell, which may be nil, hears of the first
+// try that failed: the last that the server said, and how long it is tried for.
+func (p *process) restart(tell func(said string, within time.Duration)) error {
 	deadline := time.Now().Add(startWithin)
 	tick := time.NewTicker(10 * pollEvery)
 	defer tick.Stop()
@@ -84,6 +86,11 @@ func (p *process) restart() error {
 		err := p.start()
 		if !errors.Is(err, errGone) || time.Now().After(deadline) {
 			return err
+		}
+		if tell != nil {
+			words := strings.TrimSpace(p.lastWords())
+			tell(words[strings.LastIndexByte(words, '\n')+1:], startWithin)
+			tell = nil
 		}
 		<-tick.C
 	}
