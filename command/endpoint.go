@@ -35,6 +35,7 @@ type flight struct {
 // for the others.
 type message struct {
 	id       string
+	kind     Kind
 	endpoint *endpoint
 	keys     map[Key]struct{} // those still in flight
 	lease    time.Time        // by the record's clock
@@ -116,7 +117,7 @@ func (w *Worker) wake(id DeviceID) {
 func (w *Worker) takeOff(e *endpoint, o *Operation, lease time.Time) {
 	m := w.messages[o.MessageID]
 	if m == nil {
-		m = &message{id: o.MessageID, endpoint: e, keys: map[Key]struct{}{}, lease: lease}
+		m = &message{id: o.MessageID, kind: o.Kind, endpoint: e, keys: map[Key]struct{}{}, lease: lease}
 		w.messages[o.MessageID] = m
 	}
 	if lease.After(m.lease) {

@@ -81,7 +81,7 @@ func FuzzDecode(f *testing.F) {
 
 func fuzzJudge(t *testing.T, tx *Tx, u Uplink) *judge {
 	t.Helper()
-	j := &judge{tx: tx, runTimeout: time.Minute}
+	j := &judge{tx: tx, runTimeout: ForAll(time.Minute)}
 	facts := factsOf(u)
 	if len(facts) == 0 && u.Kind != UplinkResult || len(facts) > len(u.Payload)+1 {
 		t.Errorf("%d facts", len(facts))

@@ -29,7 +29,8 @@ func (w *Worker) hear(facts []fact, now time.Time) {
 		case UplinkDelivered, UplinkAck, UplinkResult:
 			for _, k := range f.keys {
 				if e := w.flying[k]; e != nil && e.id == f.Endpoint {
-					e.flights[k].message.lease = now.Add(w.opt.RunTimeout)
+					m := e.flights[k].message
+					m.lease = now.Add(w.opt.RunTimeout.Of(m.kind))
 				}
 			}
 		}

@@ -131,7 +131,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 			continue
 		}
 		e.learn(o)
-		lease := now.Add(w.opt.RunTimeout)
+		lease := now.Add(w.opt.RunTimeout.Of(o.Kind))
 		if o.State == Sent {
 			lease = now.Add(w.opt.DeliveryLease)
 		}

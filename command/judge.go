@@ -13,9 +13,9 @@ import (
 // judge decides, inside one transaction, what facts do to operations, readings, dead letters and events.
 type judge struct {
 	tx         *Tx
-	runTimeout time.Duration    // of silence after an operation was heard of
-	follow     func(*Operation) // lets what was queued again follow its device; nil: nothing moves
-	nameless   bool             // a dead letter was made whose tenant is known only when its sender is looked up
+	runTimeout PerKind[time.Duration] // of silence after an operation was heard of
+	follow     func(*Operation)       // lets what was queued again follow its device; nil: nothing moves
+	nameless   bool                   // a dead letter was made whose tenant is known only when its sender is looked up
 	room       letterRoom
 	panicked   map[int]string // facts that panicked, by their place, and what they said
 
@@ -73,7 +73,7 @@ func (j *judge) hint(f fact) {
 		switch f.Kind {
 		case UplinkDelivered:
 			if o.MessageID == string(f.Payload) {
-				o.must(o.Deliver(j.tx.Now, j.runTimeout))
+				o.must(o.Deliver(j.tx.Now, j.runTimeout.Of(o.Kind)))
 			}
 		case UplinkUndeliverable:
 			if o.MessageID == string(f.Payload) {
@@ -219,7 +219,7 @@ func (j *judge) ack(f fact) {
 // nothing: who owns it now would not hear of it.
 func (j *judge) begun(o *Operation, f fact) {
 	if (o.EndpointID == f.Endpoint || fault.Bug(fault.BugOthersBegin)) && o.State.CanBecome(Accepted) {
-		o.must(o.Accept(j.tx.Now, j.runTimeout))
+		o.must(o.Accept(j.tx.Now, j.runTimeout.Of(o.Kind)))
 	}
 }
 

@@ -14,7 +14,7 @@ func judged(t *testing.T, o *Operation, endpoint DeviceID, appended, now time.Ti
 		"final":true,"readings":[{"item":"1-0:1.8.0","value":"1","unit":"kWh","read_at":"2026-03-01T12:00:00Z"}]}]}`, o.CommandID, o.DeviceID)}
 	facts := factsOf(u)
 	tx := &Tx{Now: now, Operations: map[Key]*Operation{o.Key(): o}}
-	j := judge{tx: tx, runTimeout: time.Minute}
+	j := judge{tx: tx, runTimeout: ForAll(time.Minute)}
 	j.take(0, facts[0])
 	if len(tx.Readings) != 1 {
 		t.Fatalf("%d readings are kept, dead letters: %+v", len(tx.Readings), tx.DeadLetters)
@@ -62,7 +62,7 @@ func TestAnEndpointThatWasLeftBeginsNothing(t *testing.T) {
 	t.Parallel()
 	for endpoint, want := range map[DeviceID]State{"ipc-1": Sent, "ipc-2": Accepted} {
 		o := sentBetween()
-		j := judge{tx: &Tx{Now: testNow, Operations: map[Key]*Operation{o.Key(): o}}, runTimeout: time.Minute}
+		j := judge{tx: &Tx{Now: testNow, Operations: map[Key]*Operation{o.Key(): o}}, runTimeout: ForAll(time.Minute)}
 		j.take(0, factsOf(Uplink{Endpoint: endpoint, Kind: UplinkAck, AppendedAt: testNow,
 			Payload: fmt.Appendf(nil, `{"v":1,"command_id":"%s","device_ids":["%s"],"status":"accepted"}`, o.CommandID, o.DeviceID)})[0])
 		if o.State != want {
@@ -79,7 +79,7 @@ func TestHintsMoveNothingThatIsDue(t *testing.T) {
 			o := sentBetween()
 			u.Endpoint, u.Gateway = "ipc-2", o.Gateway
 			f := fact{Uplink: u, keys: []Key{o.Key()}}
-			j := judge{tx: &Tx{Now: o.ExpiresAt.Add(after), Operations: map[Key]*Operation{o.Key(): o}}, runTimeout: time.Minute}
+			j := judge{tx: &Tx{Now: o.ExpiresAt.Add(after), Operations: map[Key]*Operation{o.Key(): o}}, runTimeout: ForAll(time.Minute)}
 			j.take(0, f)
 			if o.State != want {
 				t.Errorf("%s %v after the deadline makes it %s", u.Kind, after, o.State)

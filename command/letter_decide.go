@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,6 +49,12 @@ func (r LetterSelection) filter() (f DeadLetterFilter, limit int, err error) {
 		f.To = *r.To
 	}
 	r.checkNarrow(bad)
+	if r.Cause != "" && !slices.Contains(Causes, r.Cause) {
+		bad.Add("/cause", "must be one of "+strings.Join(Causes, ", "))
+	}
+	if r.CommandID != "" && !IsID(r.CommandID) {
+		bad.Add("/command_id", "is not the id of a command")
+	}
 	if r.Source != "" && r.Source != LetterUplink && r.Source != LetterOperation {
 		bad.Add("/source", "must be uplink or operation")
 	}

@@ -38,7 +38,7 @@ func (l *rewound) Change(_ context.Context, _ Fence, need Need, decide func(*Tx)
 }
 
 func letterWorker(l *rewound) *Worker {
-	return NewWorker(WorkerOptions{Ledger: l, Logger: slog.New(slog.DiscardHandler), RunTimeout: time.Minute, MaxLetters: 3})
+	return NewWorker(WorkerOptions{Ledger: l, Logger: slog.New(slog.DiscardHandler), RunTimeout: ForAll(time.Minute), MaxLetters: 3})
 }
 
 const oneReading = `{"item":"1-0:1.8.0","value":"1.5","unit":"kWh","read_at":"2026-03-01T12:00:00Z"}`
@@ -223,7 +223,9 @@ func TestASelectionSaysWhatIsWrong(t *testing.T) {
 		want []string
 	}{
 		"nothing":     {LetterSelection{}, []string{""}},
-		"two things":  {LetterSelection{All: true, Cause: "X"}, []string{"/all"}},
+		"two things":  {LetterSelection{All: true, Cause: CauseCorrupt}, []string{"/all"}},
+		"cause":       {LetterSelection{Cause: "BAD_JASON"}, []string{"/cause"}},
+		"command":     {LetterSelection{CommandID: "7"}, []string{"/command_id"}},
 		"no ids":      {LetterSelection{IDs: []string{}}, []string{"/ids"}},
 		"many ids":    {LetterSelection{IDs: make([]string, decideMost+1)}, []string{"/ids"}},
 		"source":      {LetterSelection{Source: "x"}, []string{"/source"}},

@@ -31,18 +31,16 @@ const (
 	maxItems       = 64
 	maxParams      = 16 << 10
 	maxTimeout     = 30 * 24 * time.Hour
-	maxAttempts    = 20
 	maxNotBefore   = 366 * 24 * time.Hour
-	defaultTries   = 5
 	realtimeExpiry = 30 * time.Second
 	asyncExpiry    = 24 * time.Hour
 )
 
-// command makes a Command of r, and how long it may take from now or from its NotBefore; the error is an *Invalid that
-// names every field that is wrong. Whether the targets exist is the record's to say.
-func (r Request) command(now time.Time) (Command, time.Duration, error) {
+// command makes a Command of r, and how long it may take from now or from its NotBefore; attempts holds where r does not say.
+// The error is an *Invalid that names every field that is wrong. Whether the targets exist is the record's to say.
+func (r Request) command(now time.Time, attempts PerKind[int]) (Command, time.Duration, error) {
 	bad := &Invalid{}
-	c := Command{Kind: r.Kind, Mode: r.Mode, Selector: r.Targets, Params: r.Params, TraceParent: r.TraceParent, Attempts: defaultTries, Priority: 5}
+	c := Command{Kind: r.Kind, Mode: r.Mode, Selector: r.Targets, Params: r.Params, TraceParent: r.TraceParent, Attempts: attempts.Of(r.Kind), Priority: 5}
 	ttl := asyncExpiry
 	switch r.Mode {
 	case "":
@@ -112,8 +110,8 @@ func (r Request) numbers(bad *Invalid, c *Command, ttl *time.Duration) {
 	}
 	if r.MaxAttempts != nil {
 		c.Attempts = *r.MaxAttempts
-		if c.Attempts < 1 || c.Attempts > maxAttempts {
-			bad.Add("/max_attempts", fmt.Sprintf("must be 1 to %d", maxAttempts))
+		if c.Attempts < 1 || c.Attempts > MostAttempts {
+			bad.Add("/max_attempts", fmt.Sprintf("must be 1 to %d", MostAttempts))
 		}
 	}
 	c.MaxAge = time.Duration(r.MaxAgeS) * time.Second

@@ -38,6 +38,8 @@ type ServiceOptions struct {
 	Logger  *slog.Logger
 	// MaxOpen bounds the open operations of one tenant; 0 means DefaultMaxOpen.
 	MaxOpen int
+	// MaxAttempts is how often operations are sent at most whose command does not say; default DefaultAttempts.
+	MaxAttempts PerKind[int]
 	// Partitions is how many there are, as set at migration.
 	Partitions int
 }
@@ -66,6 +68,9 @@ func NewService(opt ServiceOptions) *Service {
 	if opt.MaxOpen == 0 {
 		opt.MaxOpen = DefaultMaxOpen
 	}
+	if opt.MaxAttempts.All == 0 {
+		opt.MaxAttempts.All = DefaultAttempts
+	}
 	s := &Service{opt: opt, clock: opt.Clock}
 	s.limits.open = map[fleet.Tenant]openCount{}
 	return s
@@ -79,7 +84,7 @@ func (s *Service) Run(ctx context.Context) error {
 // Issue accepts a command: when it returns without an error the command is committed. The error is an *Invalid, one of the
 // sentinels of this package, or means that nothing is known to be committed.
 func (s *Service) Issue(ctx context.Context, by fleet.Token, r Request, key Idempotency) (View, bool, error) {
-	c, ttl, err := r.command(s.clock.Now())
+	c, ttl, err := r.command(s.clock.Now(), s.opt.MaxAttempts)
 	if err != nil {
 		return View{}, false, err
 	}

@@ -43,7 +43,7 @@ func (b *backend) start() {
 	b.worker = command.NewWorker(command.WorkerOptions{
 		Owner: fmt.Sprint("worker ", w.made), Ledger: &book{w.ledger, b}, Log: &uplog{w.log, b}, Presence: &registry{b}, Publisher: &publisher{b},
 		Live: &cache{world: w, b: b}, Notices: &notices{world: w, b: b}, Clock: b.clock, Logger: quiet, Metrics: metrics,
-		DeliveryLease: w.profile.deliveryLease, RunTimeout: w.profile.runTimeout,
+		DeliveryLease: w.profile.deliveryLease, RunTimeout: command.ForAll(w.profile.runTimeout),
 		Partition: func(e command.DeviceID) int { return fleet.Partition(e, partitions) },
 	})
 	b.small()

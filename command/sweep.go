@@ -11,12 +11,10 @@ import (
 	"meterline/fault"
 )
 
-// retryAfter is when an operation whose lease is over is sent again, give or take a fifth.
-var retryAfter = []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second, 2 * time.Minute, 5 * time.Minute}
-
-// backoff spreads what became due together by what the operation is, so that the same history always goes the same way.
-func backoff(o *Operation) time.Duration {
-	d := retryAfter[min(max(o.Attempts, 1), len(retryAfter))-1]
+// backoff is how long an operation whose lease is over waits until it is sent again: by the number of its attempts, give or
+// take a fifth. It spreads what became due together by what the operation is, so that the same history always goes the same way.
+func backoff(o *Operation, after []time.Duration) time.Duration {
+	d := after[min(max(o.Attempts, 1), len(after))-1]
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(strconv.FormatInt(o.Seq, 10) + "/" + string(o.DeviceID) + "/" + strconv.Itoa(o.Attempts)))
 	return d + time.Duration((float64(h.Sum32())/(1<<32)*0.4-0.2)*float64(d))
@@ -89,7 +87,7 @@ func (w *Worker) sweepLeases(ctx context.Context) error {
 				}
 				died++
 			default:
-				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o)), !fault.Bug(fault.BugAttemptForgiven), "no answer"))
+				o.must(o.Requeue(tx.Now, tx.Now.Add(backoff(o, w.opt.RetryAfter.Of(o.Kind))), !fault.Bug(fault.BugAttemptForgiven), "no answer"))
 				moved = w.follow(tx, o, moved)
 			}
 		}

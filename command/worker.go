@@ -69,8 +69,10 @@ type WorkerOptions struct {
 
 	Lease         time.Duration // of a partition; default 6 s: owners that die are replaced within 10 s
 	DeliveryLease time.Duration // for a message to be delivered; default 15 s
-	RunTimeout    time.Duration // of silence after that; default 60 s
 	Partition     func(endpoint DeviceID) int
+
+	RunTimeout PerKind[time.Duration]   // of silence after that; default DefaultRunTimeout
+	RetryAfter PerKind[[]time.Duration] // before the second attempt, the third ..., the last for all further; default DefaultRetryAfter
 
 	Letters    Letters // nil: none is handled again, and none counted
 	MaxLetters int     // open dead letters of one endpoint's uplinks; 0 means DefaultMaxLetters
@@ -96,8 +98,11 @@ func NewWorker(opt WorkerOptions) *Worker {
 	if opt.DeliveryLease == 0 {
 		opt.DeliveryLease = 15 * time.Second
 	}
-	if opt.RunTimeout == 0 {
-		opt.RunTimeout = time.Minute
+	if opt.RunTimeout.All == 0 {
+		opt.RunTimeout.All = DefaultRunTimeout
+	}
+	if len(opt.RetryAfter.All) == 0 {
+		opt.RetryAfter.All = DefaultRetryAfter
 	}
 	if opt.Metrics == nil {
 		opt.Metrics = NewMetrics(nil)

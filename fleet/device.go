@@ -2,8 +2,13 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"meterline/meterread"
 )
@@ -13,6 +18,25 @@ type DeviceID = meterread.DeviceID
 
 // Tenant names whose a thing is. Nothing of one tenant is visible to another.
 type Tenant string
+
+// maxTenant is how many characters a tenant's name has at most.
+const maxTenant = 64
+
+// ParseTenant reads the name of a tenant: 1 to 64 characters, none of them a control character, the first and the last no
+// space. The error says what is wrong.
+func ParseTenant(s string) (Tenant, error) {
+	switch n := utf8.RuneCountInString(s); {
+	case !utf8.ValidString(s):
+		return "", errors.New("must be UTF-8")
+	case n < 1 || n > maxTenant:
+		return "", fmt.Errorf("must be 1 to %d characters, not %d", maxTenant, n)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "", errors.New("must not hold control characters")
+	case strings.TrimSpace(s) != s:
+		return "", errors.New("must not begin or end with a space")
+	}
+	return Tenant(s), nil
+}
 
 // Kind says how a device is reached.
 type Kind string

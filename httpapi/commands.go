@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
 	"meterline/command"
 	"meterline/fault"
 	"meterline/fleet"
@@ -152,7 +151,7 @@ type OfCommand struct {
 
 // parse spares the record what cannot be the id of a command.
 func (c OfCommand) parse() (command.ID, error) {
-	if id, err := uuid.Parse(c.ID); err != nil || id.String() != c.ID {
+	if !command.IsID(c.ID) {
 		return "", command.ErrNotFound
 	}
 	return command.ID(c.ID), nil

@@ -209,8 +209,8 @@ func TestFiltersReachTheRecord(t *testing.T) {
 		commandURL + "/operations?state=queued&limit=7&cursor=0": command.OperationFilter{CommandID: theCommand, State: command.Queued},
 		"/v1/readings?device_id=m-001&item=1-0:1.8.0" + span:     command.ReadingFilter{DeviceID: "m-001", Item: "1-0:1.8.0", From: from, To: to},
 		"/v1/events?device_id=d&type=alarm" + span:               command.EventFilter{DeviceID: "d", Type: "alarm", From: from, To: to},
-		"/v1/dead-letters?cause=BAD_JSON&status=open&source=uplink&endpoint_id=e&device_id=d&parent_id=p&decision_id=q&command_id=" + string(theCommand) + span: command.DeadLetterFilter{
-			Cause: "BAD_JSON", Status: "open", Source: "uplink", EndpointID: "e", DeviceID: "d", CommandID: theCommand, ParentID: "p", DecisionID: "q", From: from, To: to},
+		"/v1/dead-letters?cause=BAD_JSON&status=open&source=uplink&endpoint_id=e&device_id=d&parent_id=" + theLetter + "&decision_id=" + theLetter + "&command_id=" + string(theCommand) + span: command.DeadLetterFilter{
+			Cause: "BAD_JSON", Status: "open", Source: "uplink", EndpointID: "e", DeviceID: "d", CommandID: theCommand, ParentID: theLetter, DecisionID: theLetter, From: from, To: to},
 	} {
 		s := newServer(t, nil)
 		s.commands.readings = []meterread.Reading{{DeviceID: "m-001", Quality: meterread.Valid}}

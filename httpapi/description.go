@@ -137,7 +137,7 @@ func describeRequest(p map[string]*huma.Schema) {
 		"priority":     "0 to 9, 9 first",
 		"not_before":   "not to be sent earlier",
 		"max_age_s":    "a device whose newest readings of all items are younger is answered from stock",
-		"max_attempts": "how often an operation is sent at most",
+		"max_attempts": "how often an operation is sent at most, 1 to 20; 5, or what the server is set to for the kind, when not given",
 	} {
 		p[name].Description = text
 	}

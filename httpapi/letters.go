@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"meterline/command"
@@ -47,7 +49,7 @@ func (a *API) addLetters() {
 // LetterFilter is what lists of dead letters can be narrowed to.
 type LetterFilter struct {
 	Period
-	Cause      string             `query:"cause" doc:"a code"`
+	Cause      string             `query:"cause" doc:"a code; one that does not exist is refused"`
 	Status     string             `query:"status" enum:"open,replayed,discarded"`
 	Source     string             `query:"source" enum:"uplink,operation"`
 	EndpointID meterread.DeviceID `query:"endpoint_id" doc:"who sent the uplink; where the operation was to go"`
@@ -60,10 +62,31 @@ type LetterFilter struct {
 func (f LetterFilter) filter() (command.DeadLetterFilter, error) {
 	id, err := commandInQuery(f.CommandID)
 	if err == nil {
+		err = f.Period.check()
+	}
+	if err == nil {
 		err = f.check()
 	}
 	return command.DeadLetterFilter{Cause: f.Cause, Status: f.Status, Source: f.Source, EndpointID: f.EndpointID, DeviceID: f.DeviceID,
 		CommandID: id, ParentID: f.ParentID, DecisionID: f.DecisionID, From: f.From, To: f.To}, err
+}
+
+// check complains about what nothing can match.
+func (f LetterFilter) check() error {
+	var bad []fieldError
+	if f.Cause != "" && !slices.Contains(command.Causes, f.Cause) {
+		bad = append(bad, complaint("?cause", "must be one of "+strings.Join(command.Causes, ", ")))
+	}
+	if f.ParentID != "" && !command.IsID(f.ParentID) {
+		bad = append(bad, complaint("?parent_id", "is not the id of a dead letter"))
+	}
+	if f.DecisionID != "" && !command.IsID(f.DecisionID) {
+		bad = append(bad, complaint("?decision_id", "is not the id of a decision"))
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return invalid(bad...)
 }
 
 func (a *API) listLetters(ctx context.Context, by fleet.Token, in *struct {

@@ -28,6 +28,9 @@ type link struct {
 	gateway command.Gateway
 	listed  time.Time   // when the directory had it last
 	conn    *connection // nil while there is none
+
+	// run only
+	stands string // what the log says of it: the address that it is connected to; "": none
 }
 
 func newLink(opt PublisherOptions, m *publisherMetrics, g command.Gateway, now time.Time) *link {
@@ -100,7 +103,7 @@ func (l *link) run(ctx context.Context) {
 		}
 		// That a connection is lost is no trouble when the next one stands at once, or when everything is being ended.
 		if again && time.Since(told) > tellEvery {
-			told = time.Now()
+			told, l.stands = time.Now(), ""
 			l.opt.Logger.Warn("no connection to a gateway", "gateway", g.ID, "address", g.Address, "error", err)
 		}
 		again = true
@@ -122,7 +125,7 @@ func (l *link) serve(ctx context.Context, g command.Gateway) error {
 	if err != nil {
 		return err
 	}
-	l.opt.Logger.Info("connected to a gateway", "gateway", g.ID, "address", g.Address)
+	l.tell(g)
 	l.metrics.connections.Inc()
 	var work sync.WaitGroup
 	work.Go(c.send)
@@ -141,6 +144,15 @@ func (l *link) serve(ctx context.Context, g command.Gateway) error {
 	c.close()
 	work.Wait()
 	return c.why
+}
+
+// tell logs that the connection stands, unless that is what the log says anyway. One that was started again is connected to
+// twice: when it answers, and when the directory says that it is another incarnation.
+func (l *link) tell(g command.Gateway) {
+	if l.stands != g.Address {
+		l.stands = g.Address
+		l.opt.Logger.Info("connected to a gateway", "gateway", g.ID, "address", g.Address)
+	}
 }
 
 // use makes c the connection that messages are sent on; nil: none. What was queued on the one before still is.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -203,6 +205,32 @@ func TestAnotherIncarnationIsConnectedTo(t *testing.T) {
 	}
 	if len(two.got()) != 1 {
 		t.Fatal("went to the old incarnation")
+	}
+}
+
+// A gateway that is started again answers before the directory has its new incarnation: one connection after the other, and
+// one line in the log.
+func TestAGatewayThatIsStartedAgainIsToldOfOnce(t *testing.T) {
+	var log testkit.Journal
+	first := startEdge(t, "")
+	p, d, _ := start(t, mqtt.PublisherOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))}, first.gateway("g-1", "a"))
+	said := func(what string) int { return strings.Count(log.Text(), what) }
+	reachable(t, p, "g-1", true)
+	first.kill()
+	testkit.Eventually(t, 10*time.Second, func() bool { return said("no connection to a gateway") == 1 }, "the loss is told")
+	second := startEdge(t, first.addr)
+	connects := func() int {
+		second.mu.Lock()
+		defer second.mu.Unlock()
+		return len(second.clients)
+	}
+	reachable(t, p, "g-1", true)
+	before := connects()
+	d.set(nil, second.gateway("g-1", "b"))
+	testkit.Eventually(t, 10*time.Second, func() bool { return connects() > before }, "the new incarnation to be connected to")
+	reachable(t, p, "g-1", true)
+	if n := said("connected to a gateway"); n != 2 {
+		t.Errorf("told %d times, want twice: at first, and after the loss\n%s", n, log.Text())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Process is a process that was started here and may be broken. Its methods return when what they say is so. It dies with
@@ -12,7 +13,13 @@ type Process struct{ proc *process }
 
 // Start starts the process, again with the files that it left, and returns when it is ready. One that was ready before and
 // now ends before it is so again is started once more, for a minute: what it needs may not be there yet.
-func (p Process) Start() error { return p.proc.restart() }
+func (p Process) Start() error { return p.proc.restart(nil) }
+
+// StartTelling is Start for somebody who waits: when the first try has failed, tell is called with the last line of the
+// process's log and how long it is started again for.
+func (p Process) StartTelling(tell func(said string, within time.Duration)) error {
+	return p.proc.restart(tell)
+}
 
 // Ended says that the process has ended by itself, how, and its last words. It is nil while the process runs and when it
 // was taken down.

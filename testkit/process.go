@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -102,8 +103,9 @@ func (p *process) answers(ctx context.Context) error {
 }
 
 // restart is start for a server that may have been up before. What a killed server left behind may refuse the new one for
-// a moment: PostgreSQL does not start before the last process of its predecessor is gone.
-func (p *process) restart() error {
+// a moment: PostgreSQL does not start before the last process of its predecessor is gone. tell, which may be nil, hears of
+// the first try that failed: the last that the server said, and how long it is tried for.
+func (p *process) restart(tell func(said string, within time.Duration)) error {
 	deadline := time.Now().Add(startWithin)
 	tick := time.NewTicker(10 * pollEvery)
 	defer tick.Stop()
@@ -111,6 +113,11 @@ func (p *process) restart() error {
 		err := p.start()
 		if !errors.Is(err, errGone) || !p.wasReady() || time.Now().After(deadline) {
 			return err
+		}
+		if tell != nil {
+			words := strings.TrimSpace(p.lastWords())
+			tell(words[strings.LastIndexByte(words, '\n')+1:], startWithin)
+			tell = nil
 		}
 		<-tick.C
 	}

@@ -123,7 +123,7 @@ func TestStartSaysWhyItFailed(t *testing.T) {
 	if !errors.Is(err, errGone) || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "no such luck") {
 		t.Errorf("start: %v, want errGone, the status and the last words of the process", err)
 	}
-	if err := p.restart(); !errors.Is(err, errGone) {
+	if err := p.restart(nil); !errors.Is(err, errGone) {
 		t.Errorf("start again: %v, want errGone, and not to insist on what was never ready", err)
 	}
 	if err := p.signal(syscall.SIGTERM); err == nil {

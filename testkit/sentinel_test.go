@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -28,5 +29,15 @@ func TestCluster(t *testing.T) {
 		if err := c.Set(t.Context(), key, key, 0).Err(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestAClusterFindsAnotherMaster(t *testing.T) {
+	t.Parallel()
+	s := RedisReplicatedCluster(t, 1)
+	lost := s.Master("a")
+	lost.Kill()
+	if master := s.Failover("a", lost); slices.Index(s.Servers, master) < clusterMasters {
+		t.Fatalf("the master is %v", master)
 	}
 }

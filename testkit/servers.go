@@ -81,7 +81,7 @@ func (s *Server) Stop() { s.t.Helper(); s.must(s.proc.stop()) }
 func (s *Server) Kill() { s.t.Helper(); s.must(s.proc.kill()) }
 
 // Start starts the server again, with the files it left, and returns when it answers.
-func (s *Server) Start() { s.t.Helper(); s.must(s.proc.restart()) }
+func (s *Server) Start() { s.t.Helper(); s.must(s.proc.restart(nil)) }
 
 func (s *Server) must(err error) {
 	s.t.Helper()

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,82 +40,6 @@ func replicate(t *testing.T, h *testkit.RedisHandle) (*testkit.RedisHandle, *red
 		return strings.Contains(info, "state=online")
 	}, "the replica to follow")
 	return replica, c
-}
-
-// With a replica to wait for, the loss of the master under load loses nothing that was acknowledged, and everybody goes on.
-func TestRedisFailoverUnderLoad(t *testing.T) {
-	g := testkit.RedisSentinel(t, 2, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "5")
-	log := uplink.NewRedis(bySentinel(t, g), uplink.Options{Replicas: 1})
-	run(t, log)
-	ctx, stop := context.WithCancel(t.Context())
-	var work sync.WaitGroup
-	var failed atomic.Int64
-	taken := make([]int, 4) // by each appender: everything below
-	var told [4]atomic.Int64
-	var longest atomic.Int64 // without an acknowledgement
-	for a := range taken {
-		work.Go(func() {
-			for last := time.Now(); ctx.Err() == nil; {
-				within, stop := context.WithTimeout(ctx, 3*time.Second)
-				err := log.Append(within, []command.Uplink{entry(0, fmt.Sprintf("e-%d", a), fmt.Sprintf("%d/%d", a, taken[a]))})
-				stop()
-				if err != nil {
-					failed.Add(1)
-					continue // not acknowledged: sent again
-				}
-				longest.Store(max(longest.Load(), int64(time.Since(last))))
-				last = time.Now()
-				taken[a]++
-				told[a].Store(int64(taken[a]))
-			}
-		})
-	}
-	all := func(n int64) bool {
-		for a := range told {
-			if told[a].Load() < n {
-				return false
-			}
-		}
-		return true
-	}
-	seen := map[string]bool{}
-	at := []command.LogPosition{{}}
-	read := func() {
-		within, stop := context.WithTimeout(t.Context(), time.Second)
-		defer stop()
-		batches, err := log.Read(within, at, 500)
-		if err != nil {
-			return // there is no master for a while
-		}
-		at[0] = batches[0].LogPosition
-		for _, u := range batches[0].Entries {
-			seen[string(u.Payload)] = true
-		}
-	}
-	testkit.Eventually(t, 30*time.Second, func() bool { read(); return all(50) }, "load")
-	lost := g.Master()
-	lost.Kill()
-	g.Failover(lost)
-	before := told[0].Load()
-	testkit.Eventually(t, 60*time.Second, func() bool { read(); return all(before + 50) }, "appends after the failover")
-	stop()
-	work.Wait()
-	t.Logf("nothing was acknowledged for %s", time.Duration(longest.Load()))
-	if failed.Load() == 0 {
-		t.Error("nobody noticed the failover: the test shows nothing")
-	}
-	missing := func() error {
-		read()
-		for a, n := range taken {
-			for i := range n {
-				if p := fmt.Sprintf("%d/%d", a, i); !seen[p] {
-					return fmt.Errorf("%s was acknowledged and never read", p)
-				}
-			}
-		}
-		return nil
-	}
-	testkit.Eventually(t, 20*time.Second, missing, "all that was acknowledged")
 }
 
 // A new master has lost what was read last, and gives ids below it, since its clock is behind. By the time that the reader

@@ -56,6 +56,7 @@ type core struct {
 	publisher command.Publisher
 	checks    map[string]func(context.Context) error
 	limits    limits
+	patience  patience
 	logger    *slog.Logger
 	metrics   *prometheus.Registry
 	tune      func(*command.WorkerOptions) // nil; tests shorten leases
@@ -71,7 +72,7 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 	stack.Go("clock", clock.Run)
 	service := command.NewService(command.ServiceOptions{
 		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Clock: clock, Logger: c.logger,
-		MaxOpen: c.limits.MaxOpen, Partitions: c.settings.Partitions,
+		MaxOpen: c.limits.MaxOpen, MaxAttempts: c.patience.MaxAttempts.PerKind, Partitions: c.settings.Partitions,
 	})
 	if work {
 		opt := command.WorkerOptions{
@@ -79,6 +80,7 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 			Live: c.live, Notices: c.live, Clock: clock, Logger: c.logger, Metrics: command.NewMetrics(c.metrics),
 			Partition: func(id fleet.DeviceID) int { return fleet.Partition(id, c.settings.Partitions) },
 			Letters:   c.db, MaxLetters: c.limits.MaxLetters,
+			RunTimeout: c.patience.RunTimeout.PerKind, RetryAfter: c.patience.RetryAfter.PerKind,
 		}
 		if c.tune != nil {
 			c.tune(&opt)

@@ -30,7 +30,13 @@ func newHouse(t *testing.T, tune func(*command.WorkerOptions)) *house {
 
 func openHouse(t *testing.T, data string, tune func(*command.WorkerOptions)) *house {
 	t.Helper()
-	one := &standaloneCmd{HTTP: "127.0.0.1:0", Data: data, limits: limits{MaxOpen: command.DefaultMaxOpen}, tune: tune}
+	return houseOf(t, &standaloneCmd{Data: data, tune: tune})
+}
+
+// houseOf opens a standalone, but for what is the same for all tests.
+func houseOf(t *testing.T, one *standaloneCmd) *house {
+	t.Helper()
+	one.HTTP, one.limits = "127.0.0.1:0", limits{MaxOpen: command.DefaultMaxOpen}
 	one.MQTT, one.Anonymous, one.MaxPayload = "127.0.0.1:0", "none", 256<<10
 	s, err := one.open(t.Context(), slog.New(slog.NewTextHandler(testWriter{t}, nil)))
 	if err != nil {

@@ -131,7 +131,7 @@ func TestReplayOfWhatCameTooEarly(t *testing.T) {
 func TestReplayOfDeadOperations(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	h := openHouse(t, data, func(o *command.WorkerOptions) { o.RunTimeout = 100 * time.Millisecond })
+	h := openHouse(t, data, func(o *command.WorkerOptions) { o.RunTimeout = command.ForAll(100 * time.Millisecond) })
 	var ipc struct{ Credentials struct{ Password string } }
 	h.must("POST", "/v1/devices", `{"id":"ipc","kind":"ipc"}`).into(t, &ipc)
 	for _, m := range []string{"m1", "m2", "m3"} {

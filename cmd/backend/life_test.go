@@ -87,7 +87,7 @@ func TestDeadline(t *testing.T) {
 func TestResultWhileQueuedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(o *command.WorkerOptions) {
-		o.RunTimeout = 200 * time.Millisecond
+		o.RunTimeout = command.ForAll(200 * time.Millisecond)
 	})
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
@@ -106,7 +106,7 @@ func TestResultWhileQueuedAgain(t *testing.T) {
 func TestAttemptsUsedUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(o *command.WorkerOptions) {
-		o.RunTimeout = 100 * time.Millisecond
+		o.RunTimeout = command.ForAll(100 * time.Millisecond)
 	})
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", `,"max_attempts":1`))

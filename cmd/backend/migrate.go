@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"meterline/cmd/launch"
 	"meterline/fleet"
@@ -51,8 +50,8 @@ func (c *tokenCreateCmd) Validate() error {
 			return fmt.Errorf("--scopes: unknown scope %q", s)
 		}
 	}
-	if strings.TrimSpace(c.Tenant) == "" {
-		return errors.New("--tenant: must not be empty")
+	if _, err := fleet.ParseTenant(c.Tenant); err != nil {
+		return fmt.Errorf("--tenant: %w", err)
 	}
 	return c.database.Validate()
 }

@@ -24,6 +24,7 @@ type serveCmd struct {
 	launch.Uplink
 	launch.Logging
 	limits
+	patience
 
 	HTTP  string   `name:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to answer HTTP; port 0 takes a free one."`
 	Roles []string `default:"api,work" help:"What to do: api, work or both. Health and metrics are answered in any case."`
@@ -71,7 +72,7 @@ func (c *serveCmd) Run(p *program) error {
 		stack.Unwind()
 		return err
 	}
-	if err := c.start(p, stack, &core{db: db, settings: settings, log: log, limits: c.limits, logger: logger, metrics: metrics}, client); err != nil {
+	if err := c.start(p, stack, &core{db: db, settings: settings, log: log, limits: c.limits, patience: c.patience, logger: logger, metrics: metrics}, client); err != nil {
 		stack.Unwind()
 		return err
 	}

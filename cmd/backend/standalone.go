@@ -22,6 +22,7 @@ type standaloneCmd struct {
 	launch.Edge
 	launch.Logging
 	limits
+	patience
 
 	HTTP string `name:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to answer HTTP; port 0 takes a free one."`
 	tune func(*command.WorkerOptions)
@@ -40,7 +41,7 @@ func (c *standaloneCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	s.logger.Info("standalone is up", "http", s.http, "mqtt", s.mqtt, "data", c.Data, "admin_token", s.tokenFile)
+	s.logger.Info("standalone is up", append([]any{"http", s.http, "data", c.Data, "admin_token", s.tokenFile}, s.bound...)...)
 	return s.stack.Wait(p.ctx)
 }
 
@@ -50,6 +51,7 @@ type standalone struct {
 	logger    *slog.Logger
 	http      string // base URL
 	mqtt      string // host:port
+	bound     []any  // for the log: where devices connect
 	tokenFile string
 	token     string // of the admin
 }
@@ -118,7 +120,7 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	}
 	publisher := mqtt.NewPublisher(mqtt.PublisherOptions{ID: "standalone", Secret: settings.BackendSecret, Directory: live, LookEvery: 100 * time.Millisecond, Logger: s.logger, Registerer: metrics})
 	core := &core{
-		db: db, settings: settings, live: live, log: log, publisher: publisher, limits: c.limits, logger: s.logger, metrics: metrics, tune: c.tune,
+		db: db, settings: settings, live: live, log: log, publisher: publisher, limits: c.limits, patience: c.patience, logger: s.logger, metrics: metrics, tune: c.tune,
 		checks: map[string]func(context.Context) error{
 			"record": func(ctx context.Context) error { _, err := db.Now(ctx); return err },
 		},
@@ -134,6 +136,6 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	if err := core.serve(s.stack, service, listener); err != nil {
 		return err
 	}
-	s.http, s.mqtt = "http://"+listener.Addr().String(), edge.Addr("mqtt")
+	s.http, s.mqtt, s.bound = "http://"+listener.Addr().String(), edge.Addr("mqtt"), launch.Bound(edge)
 	return nil
 }

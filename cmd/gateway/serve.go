@@ -67,7 +67,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	if c.Advertise == "" && everywhere(c.MQTT) {
 		logger.Warn("backends on other machines cannot reach this gateway: --advertise HOST:PORT says by which address they can", "mqtt", c.MQTT)
 	}
-	logger.Info("gateway is up", "id", c.ID, "mqtt", edge.Addrs(), "http", "http://"+listener.Addr().String())
+	logger.Info("gateway is up", append([]any{"id", c.ID, "http", "http://" + listener.Addr().String()}, launch.Bound(edge)...)...)
 	return stack.Wait(ctx)
 }
 

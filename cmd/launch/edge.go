@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -162,6 +164,15 @@ func (e *Edge) Broker(ctx context.Context, p EdgePorts) (*broker.Broker, error) 
 		Revocations: revocations, BanAfter: e.BanAfter, BanFor: e.BanFor, FlapLimit: e.FlapLimit,
 		PublishRate: e.PublishRate, PublishBytes: e.PublishBytes,
 	})
+}
+
+// Bound says for the log where the broker listens: by the name of each listener its address.
+func Bound(b *broker.Broker) (args []any) {
+	addresses := b.Addrs()
+	for _, name := range slices.Sorted(maps.Keys(addresses)) {
+		args = append(args, name, addresses[name])
+	}
+	return args
 }
 
 // certificates is nil without a listener for TLS. It opens the files once: whoever validates has them already.

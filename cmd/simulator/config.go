@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,21 +85,29 @@ func parse(args []string, stdout, stderr io.Writer) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe flags: %w", err)
 	}
-	_, err = parser.Parse(args)
+	parsed, err := parser.Parse(args)
 	if helped {
 		return nil, errHelp
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := c.readToken(); err != nil {
+	if err := c.readToken(parsed); err != nil {
 		return nil, err
 	}
 	return c, c.validate()
 }
 
-func (c *config) readToken() error {
-	if c.Token != "" || c.TokenFile == "" {
+// readToken reads the token's file, if that is what counts: a flag wins over the environment, where the variable wins over
+// its file.
+func (c *config) readToken(parsed *kong.Context) error {
+	token, file := typed(parsed, "token"), typed(parsed, "token-file")
+	switch {
+	case c.TokenFile == "":
+		return nil
+	case c.Token != "" && token && file:
+		return errors.New("--token-file: there is --token, too: give one of them")
+	case c.Token != "" && (token || !file):
 		return nil
 	}
 	text, err := os.ReadFile(c.TokenFile)
@@ -107,6 +116,11 @@ func (c *config) readToken() error {
 	}
 	c.Token = secret(strings.TrimSpace(string(text)))
 	return nil
+}
+
+// typed says whether the flag is on the command line.
+func typed(parsed *kong.Context, flag string) bool {
+	return slices.ContainsFunc(parsed.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag })
 }
 
 var prefix = regexp.MustCompile(`^[A-Za-z0-9._-]{1,40}$`)

@@ -38,28 +38,56 @@ func TestFlagsEnvironmentAndFiles(t *testing.T) {
 	}
 }
 
+func TestWhichTokenCounts(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("of the file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		env  map[string]string
+		args []string
+		want secret
+	}{
+		{map[string]string{"TOKEN": "of the variable", "TOKEN_FILE": file}, nil, "of the variable"},
+		{map[string]string{"TOKEN": "of the variable"}, []string{"--token-file", file}, "of the file"},
+		{map[string]string{"TOKEN_FILE": "no such file"}, []string{"--token", "of the flag"}, "of the flag"},
+		{map[string]string{"TOKEN": "of the variable", "TOKEN_FILE": file}, []string{"--token", "of the flag"}, "of the flag"},
+	} {
+		t.Run(string(c.want), func(t *testing.T) {
+			for name, value := range c.env {
+				t.Setenv("METERLINE_"+name, value)
+			}
+			got, err := parse(c.args, io.Discard, io.Discard)
+			if err != nil || got.Token != c.want {
+				t.Errorf("%v, %v: %q %v", c.env, c.args, string(got.Token), err)
+			}
+		})
+	}
+}
+
 // A bad value is one line that names the flag, and exit status 2.
 func TestBadValues(t *testing.T) {
 	cases := map[string][]string{
-		"--rate":             {"--rate=fast"},
-		"--rate: -1":         {"--rate=-1"},
-		"--broker":           {"--broker=nowhere"},
-		"--api":              {"--api=ftp://x"},
-		"--fault":            {"--fault=burn=1"},
-		"--mode":             {"--mode=slow"},
-		"--targets":          {"--targets=some"},
-		"--items":            {"--items=energy"},
-		"--prefix":           {"--prefix=a/b"},
-		"--ipcs":             {"--ipcs=0", "--direct=0"},
-		"--answer-max":       {"--answer-max=1ms"},
-		"--bus-timeout-rate": {"--bus-timeout-rate=2"},
-		"--keep-alive":       {"--keep-alive=1ms"},
-		"--duration":         {"--duration=-1s"},
-		"--poll":             {"--poll=0s"},
-		"--token-file":       {"--token=", "--token-file=/does/not/exist"},
-		"--token":            {"--token="},
-		"--unknown":          {"--unknown"},
-		"; --poll":           {"--poll=0s", "--mode=slow", "--ipcs=-1"},
+		"--rate":              {"--rate=fast"},
+		"--rate: -1":          {"--rate=-1"},
+		"--broker":            {"--broker=nowhere"},
+		"--api":               {"--api=ftp://x"},
+		"--fault":             {"--fault=burn=1"},
+		"--mode":              {"--mode=slow"},
+		"--targets":           {"--targets=some"},
+		"--items":             {"--items=energy"},
+		"--prefix":            {"--prefix=a/b"},
+		"--ipcs":              {"--ipcs=0", "--direct=0"},
+		"--answer-max":        {"--answer-max=1ms"},
+		"--bus-timeout-rate":  {"--bus-timeout-rate=2"},
+		"--keep-alive":        {"--keep-alive=1ms"},
+		"--duration":          {"--duration=-1s"},
+		"--poll":              {"--poll=0s"},
+		"--token-file":        {"--token=", "--token-file=/does/not/exist"},
+		"--token-file: there": {"--token-file=/does/not/exist"},
+		"--token":             {"--token="},
+		"--unknown":           {"--unknown"},
+		"; --poll":            {"--poll=0s", "--mode=slow", "--ipcs=-1"},
 	}
 	for want, args := range cases {
 		var stdout, stderr strings.Builder

@@ -52,7 +52,7 @@ func newEstate(t *testing.T) *estate {
 	e.once("migrate")
 	e.admin = e.once("token", "create", "--tenant", tenant, "--scopes", "admin")
 	e.service = e.once("token", "create", "--tenant", tenant, "--scopes", "mqtt")
-	e.start("gateway", "gateway is up", &struct{ MQTT *map[string]string }{&e.gateway}, "--http", "127.0.0.1:0", "--anonymous", "mqtt",
+	e.start("gateway", "gateway is up", &e.gateway, "--http", "127.0.0.1:0", "--anonymous", "mqtt",
 		"--mqtt", "127.0.0.1:0", "--mqtt-ws", "127.0.0.1:0", "--mqtt-tls", "127.0.0.1:0", "--tls-cert", certs.cert, "--tls-key", certs.key)
 	e.start("backend", "backend is up", &struct{ HTTP *string }{&e.http}, "serve", "--http", "127.0.0.1:0", "--request-rate", "0")
 	return e

@@ -124,7 +124,7 @@ func (c *console) do(ctx context.Context, verb, name string) error {
 	default:
 		return fmt.Errorf("there is no %q; try: status", name)
 	}
-	act, ok := map[string]func() error{"kill": p.Kill, "stop": p.Stop, "start": p.Start, "pause": p.Pause, "resume": p.Resume}[verb]
+	act, ok := map[string]func() error{"kill": p.Kill, "stop": p.Stop, "start": c.starting(name, p), "pause": p.Pause, "resume": p.Resume}[verb]
 	if !ok && n != nil {
 		act, ok = map[string]func() error{"cut": n.Cut, "hold": n.Hold, "heal": n.Heal}[verb]
 	}
@@ -132,6 +132,15 @@ func (c *console) do(ctx context.Context, verb, name string) error {
 		return fmt.Errorf("%q cannot be done to %s; try: help", verb, name)
 	}
 	return act()
+}
+
+// starting starts a process. While it cannot stand, because what it needs is away, a person is told what it waits for.
+func (c *console) starting(name string, p testkit.Process) func() error {
+	return func() error {
+		return p.StartTelling(func(said string, within time.Duration) {
+			fmt.Fprintf(c.out, "%s ended, and is started again for up to %v. It said: %s\n", name, within, said)
+		})
+	}
 }
 
 // status lists every process.

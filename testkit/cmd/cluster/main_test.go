@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -98,5 +101,38 @@ func TestMistakes(t *testing.T) {
 		if status := run(t.Context(), args, strings.NewReader(""), io.Discard, &out); status != 2 || out.Len() == 0 {
 			t.Errorf("%v: status %d, said %q", args, status, out.String())
 		}
+	}
+}
+
+// opens is a screen on which the first line opens the way for what is being started.
+type opens struct {
+	screen
+	way string
+}
+
+func (o *opens) Write(p []byte) (int, error) {
+	_ = os.WriteFile(o.way, nil, 0o600)
+	return o.screen.Write(p)
+}
+
+// A start that cannot succeed yet says once what it waits for, and goes on.
+func TestAStartSaysWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	out := &opens{way: filepath.Join(dir, "postgres")}
+	app := testkit.NewApp(testkit.AppOptions{
+		Name: "backend-1", Dir: dir, Argv: []string{"/bin/sh", "-c", "test -e postgres && touch up && exec sleep 60; echo starting; echo no PostgreSQL; exit 1"},
+		Ready: func(context.Context) error { _, err := os.Stat(filepath.Join(dir, "up")); return err },
+	})
+	t.Cleanup(func() { _ = app.Kill() })
+	postgres, up := filepath.Join(dir, "postgres"), filepath.Join(dir, "up")
+	if err := errors.Join(os.WriteFile(postgres, nil, 0o600), app.Start(), app.Kill(), os.Remove(postgres), os.Remove(up)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&console{out: out}).starting("backend-1", app.Process)(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "backend-1 ended, and is started again for up to 1m0s. It said: no PostgreSQL\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
