@@ -50,7 +50,11 @@ func Check(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return r, fmt.Errorf("check run: %w", err)
 	}
-	if err := r.metrics(ctx, o.Metrics, len(m.faults) > 0); err != nil {
+	stored, err := s.stored(ctx)
+	if err == nil {
+		err = r.metrics(ctx, o.Metrics, stored, len(m.faults) > 0)
+	}
+	if err != nil {
 		return r, fmt.Errorf("check run: %w", err)
 	}
 	r.Took = time.Since(began)

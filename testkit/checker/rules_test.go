@@ -458,4 +458,18 @@ func TestMetricsAreHeldAgainstTheRecord(t *testing.T) {
 	if err := add(strings.NewReader("# HELP x\nx{a=\"1 2\"} 2\nx{a=\"3\"} 1.5\ny 7\n"), sums); err != nil || sums["x"] != 3.5 || sums["y"] != 7 {
 		t.Errorf("%v %v", sums, err)
 	}
+	for _, c := range []struct {
+		partitions, lag, counted float64
+		faults, wrong            bool
+	}{
+		{16, 0, 7, false, false}, {16, 0, 6, false, true}, {16, 0, 6, true, false}, {16, 0, 8, true, true},
+		{15, 0, 7, false, true}, {16, 6, 7, false, true},
+	} {
+		var r Report
+		r.counted(map[string]float64{"meterline_worker_partitions": c.partitions, "meterline_uplink_lag_seconds": c.lag,
+			"meterline_readings_stored_total": c.counted}, 7, c.faults)
+		if r.OK() == c.wrong {
+			t.Errorf("%+v: %+v", c, r.Violations)
+		}
+	}
 }
