@@ -27,8 +27,8 @@ type result struct {
 }
 
 const (
-	// calmFor is how long all has to be as before for an outage to be over.
-	calmFor    = 2 * time.Second
+	// calmFor is how long all has to be as before for an outage to be over: longer than the gauges of the log are old.
+	calmFor    = 3 * time.Second
 	calmWithin = 2 * time.Minute
 	// patience is for what stopping and checking take beside the deadlines of commands.
 	patience = time.Minute
