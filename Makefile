@@ -98,6 +98,13 @@ faults-short: ## the same for a few minutes: two seeds and what a flush loses
 	rm -rf .cache/faults-short
 	go run ./testkit/cmd/faults -seeds 2 -dir .cache/faults-short
 
+# What is done to which server: make outage WHAT=postgres FLAGS='-how pause -for 30s'
+WHAT ?= redis
+
+.PHONY: outage
+outage: ## take redis or postgres away from a cluster under load for a minute, or flush: what users and devices see, second by second
+	go run ./testkit/cmd/outage -what $(WHAT) $(FLAGS)
+
 .PHONY: faults-bugs
 faults-bugs: ## plant bugs outside the worker in real processes: the checker must find each
 	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -tags faults ./testkit/checker -run Planted -v -timeout 1h

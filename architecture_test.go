@@ -61,6 +61,7 @@ var allowed = map[string][]string{
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
 	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
 	"testkit/cmd/faults":    {"testkit/cluster", "testkit/faults", "testkit/history", "testkit/load", "testkit/checker"},
+	"testkit/cmd/outage":    {"testkit", "testkit/cluster", "testkit/history", "testkit/load", "testkit/checker"},
 	"testkit/history":       {},
 	"testkit/load":          {"testkit/history", "simulator", "mqtt", "command", "meterread"},
 	"testkit/checker":       {"testkit/history", "command", "meterread"},

@@ -14,8 +14,7 @@ import (
 type Backlog struct {
 	Entries int64         // at most, entries that are stored and not trimmed yet included
 	Bytes   int64         // of memory or disk
-	Oldest  time.Duration // how old the oldest entry is that is not in the record; 0 when all are
-	Reads   bool          // this process reads the log: only it knows what is in the record, and Oldest counts
+	Oldest  time.Duration // how old the oldest entry is that is not in the record; 0 when all are, and for who does not read the log
 	Share   float64       // of the bound that the fullest partition has reached, or the log's memory: 0 to 1
 }
 
@@ -59,9 +58,7 @@ func NewBacklogWatch(r prometheus.Registerer, log string, logger *slog.Logger) *
 
 // Saw takes in what the log holds now.
 func (w *BacklogWatch) Saw(b Backlog) {
-	if b.Reads {
-		w.oldest.Set(b.Oldest.Seconds())
-	}
+	w.oldest.Set(b.Oldest.Seconds())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.alarm

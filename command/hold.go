@@ -41,6 +41,9 @@ func (w *Worker) hold(ctx context.Context) error {
 		}
 	}
 	w.granted = sorted(held)
+	if log, wants := w.opt.Log.(Owning); wants {
+		log.Owns(w.granted)
+	}
 	w.forget(lost)
 	for p, epoch := range held {
 		if _, had := w.fence[p]; !had {

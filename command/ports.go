@@ -154,6 +154,12 @@ type Log interface {
 	Append(ctx context.Context, entries []Uplink) error
 }
 
+// Owning is what a Log may want to know besides: which partitions its reader owns.
+type Owning interface {
+	// Owns names all of them. How far others are in the record is not known here any more. It does not block.
+	Owns(partitions []int)
+}
+
 // LogBatch is what Read found in one partition.
 type LogBatch struct {
 	LogPosition // after the last entry

@@ -3,6 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"time"
 
 	"meterline/command"
@@ -27,10 +30,19 @@ func (l *UplinkLog) reached(from []command.LogPosition, generation string) {
 	}
 }
 
+var _ command.Owning = (*UplinkLog)(nil)
+
+// Owns forgets how far the other partitions are in the record: who owns them now knows that.
+func (l *UplinkLog) Owns(partitions []int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.recorded, func(n int, _ int64) bool { return !slices.Contains(partitions, n) })
+}
+
 var lookColumns = columns("v_partition bigint, v_seq bigint")
 
 // places adds the partitions that this process uses, and up to where those it reads are in the record.
-func (l *UplinkLog) places(in *input) (reads bool) {
+func (l *UplinkLog) places(in *input) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for n, seq := range l.recorded {
@@ -38,10 +50,9 @@ func (l *UplinkLog) places(in *input) (reads bool) {
 	}
 	for n := range l.room {
 		if _, too := l.recorded[n]; !too {
-			in.add(n, 0)
+			in.add(n, int64(math.MaxInt64)) // only who reads it knows what is not in the record
 		}
 	}
-	return len(l.recorded) > 0
 }
 
 // extent is what one partition holds. All share one row of numbers, so the span of a partition's is no less than its length.
@@ -55,8 +66,9 @@ type extent struct {
 // look looks how much the partitions hold.
 func (l *UplinkLog) look(ctx context.Context) error {
 	in := newInput(lookColumns, 16)
-	reads := l.places(in)
+	l.places(in)
 	if in.len() == 0 {
+		l.watch.Saw(command.Backlog{})
 		return nil
 	}
 	var found []extent
@@ -84,7 +96,7 @@ func (l *UplinkLog) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.Reads, b.Bytes = reads, bytes
+	b.Bytes = bytes
 	l.watch.Saw(b)
 	return nil
 }

@@ -100,6 +100,8 @@ func TestALogThatFillsUpSaysSoOnce(t *testing.T) {
 	if value("meterline_uplink_log_oldest_seconds") <= 0 || value("meterline_uplink_log_bytes") <= 0 {
 		t.Error("age or bytes are not known")
 	}
+	log.Owns(nil) // another process reads it from now on
+	testkit.Eventually(t, 20*time.Second, func() bool { return value("meterline_uplink_log_oldest_seconds") == 0 }, "the age is not this process's to tell")
 	fill(20)
 	r.until(830)
 	r.stored()

@@ -42,8 +42,9 @@ type quiet struct {
 }
 
 var (
-	_ command.Log   = (*Both)(nil)
-	_ command.Ahead = (*Both)(nil)
+	_ command.Log    = (*Both)(nil)
+	_ command.Ahead  = (*Both)(nil)
+	_ command.Owning = (*Both)(nil)
 )
 
 const (
@@ -134,6 +135,15 @@ func (b *Both) Stored(ctx context.Context, positions []command.LogPosition) {
 			}
 		}
 		log.Stored(ctx, parts)
+	}
+}
+
+// Owns tells each log.
+func (b *Both) Owns(partitions []int) {
+	for _, log := range b.logs {
+		if l, wants := log.(command.Owning); wants {
+			l.Owns(partitions)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package uplink
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +25,15 @@ func (r *Redis) reached(p command.LogPosition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.recorded[p.Partition] = p.Position
+}
+
+var _ command.Owning = (*Redis)(nil)
+
+// Owns forgets how far the other partitions are in the record: who owns them now knows that.
+func (r *Redis) Owns(partitions []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.recorded, func(n int, _ command.Position) bool { return !slices.Contains(partitions, n) })
 }
 
 // places are the partitions that this process uses, and up to where those it reads are in the record.
@@ -67,7 +78,7 @@ func (r *Redis) measure(ctx context.Context) error {
 	if now.Err() != nil { // what else failed is not there, or not allowed
 		return fmt.Errorf("look at the backlog: %w", err)
 	}
-	b := command.Backlog{Share: memoryShare(info.Val()), Reads: len(recorded) > 0}
+	b := command.Backlog{Share: memoryShare(info.Val())}
 	for i := range partitions {
 		b.Entries += lengths[i].Val()
 		b.Bytes += sizes[i].Val()

@@ -46,6 +46,7 @@ func (p *presence) cutOff(now time.Time) {
 	for i := range rollCallSlices {
 		for _, s := range p.registry.slice(i) {
 			p.metrics.stopped.WithLabelValues("cut_off").Inc()
+			p.uplinks.flapping.excuse(s)
 			s.link.stop(packets.ErrServerUnavailable)
 			ended++
 		}

@@ -111,6 +111,7 @@ func New(o Options) (*Broker, error) {
 	b.revocationsRead.Store(time.Now().UnixNano())
 	b.fanout = newFanout(o, b.metrics)
 	b.uplinks = newUplinks(o, b.guard, b.fanout, b.metrics)
+	b.uplinks.flapping = newFlapping(o, b.uplinks, b.metrics)
 	b.delivery = newDelivery(o, b.uplinks, b.registry, b.fanout, b.metrics, b.said)
 	b.presence = newPresence(o, b.guard, b.registry, b.uplinks, b.delivery, b.metrics)
 	services := &services{metrics: b.metrics, delivery: b.delivery, tokens: b.tokens, said: b.said}
@@ -122,7 +123,7 @@ func New(o Options) (*Broker, error) {
 		life: b.life, door: b.door, metrics: b.metrics, uplinks: b.uplinks, plain: b.hub.Options(), maxPacket: o.MaxPayload + packetOverhead,
 		said: b.said,
 		admission: &admission{
-			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics, b.said), flapping: newFlapping(o, b.uplinks, b.metrics),
+			credentials: b.creds, tokens: b.tokens, bans: newBans(o, b.metrics, b.said), flapping: b.uplinks.flapping,
 			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
 	}

@@ -95,6 +95,21 @@ func (t comings) forgotten(now time.Time) time.Time {
 	return t.until.Add(holdForgets)
 }
 
+// excuse takes the connect of a session back that the gateway ends because something of its own is away: whoever comes back
+// from that is not flapping, and would be held off for minutes after an outage of one.
+func (f *flapping) excuse(s *session) {
+	if f == nil || f.limit == 0 || s.who.role != roleEndpoint || !s.excused.CompareAndSwap(false, true) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	who, now := flapper{s.who.endpoint, s.who.suffixed}, f.now()
+	if t, _ := f.table.get(who, now); t.connects > 0 {
+		t.connects--
+		f.table.put(who, t, t.forgotten(now))
+	}
+}
+
 // held is how many endpoints are held off now.
 func (f *flapping) held() float64 {
 	f.mu.Lock()

@@ -33,8 +33,9 @@ type session struct {
 	resumed bool
 	epoch   atomic.Int64 // 0: not the endpoint's own session, or not open yet
 
-	expiry atomic.Int64 // seconds it is kept when the connection is over; its reader sets it
-	failed atomic.Bool  // an uplink could not be appended: what it sent after that must not be either
+	expiry  atomic.Int64 // seconds it is kept when the connection is over; its reader sets it
+	failed  atomic.Bool  // an uplink could not be appended: what it sent after that must not be either
+	excused atomic.Bool  // its connect does not count as flapping
 
 	// guarded by mu
 	mu         sync.Mutex

@@ -57,7 +57,7 @@ func TestAFloodTakesOnlyWhatOthersLeave(t *testing.T) {
 	}
 	flooder.ping() // the queue holds it all
 	other := r.connect(t, dev("d2"))
-	for i := range 3 {
+	for i := range 2 { // four appends: the flood is enough for them, however it is divided
 		other.publish("meterline/v1/d2/up/event", fmt.Sprint(i), 1, uint16(i+1))
 		other.ping()
 		step <- struct{}{}
@@ -69,7 +69,7 @@ func TestAFloodTakesOnlyWhatOthersLeave(t *testing.T) {
 			}
 		}
 	}
-	if n := len(r.log.all()); n > 3+1+4*6 {
+	if n := len(r.log.all()); n > 5+4*3 {
 		t.Errorf("%d entries are appended: nothing was left to wait for", n)
 	}
 	close(step)

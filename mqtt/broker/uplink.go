@@ -44,6 +44,7 @@ type uplinks struct {
 	maxPayload int
 	now        func() time.Time
 	shards     []*shard
+	flapping   *flapping
 }
 
 // shard is one queue and its committer.
@@ -355,6 +356,7 @@ func (s *shard) abandon(batch []entry, cause error) {
 			if e.from.failed.CompareAndSwap(false, true) {
 				stopped++
 				s.of.metrics.stopped.WithLabelValues("append_failed").Inc()
+				s.of.flapping.excuse(e.from)
 				e.from.link.stop(packets.ErrServerBusy)
 			}
 			e.release()

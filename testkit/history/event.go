@@ -106,17 +106,20 @@ const (
 
 // Call is a request to the API and its answer.
 type Call struct {
-	Tenant    string            `json:"tenant,omitempty"`
-	Path      string            `json:"path,omitempty"` // of a probe
-	BodyHash  string            `json:"body_hash,omitempty"`
-	Status    int               `json:"status,omitempty"` // of the answer; 0: none came
-	CommandID string            `json:"command_id,omitempty"`
-	ParentID  string            `json:"parent_id,omitempty"` // the command that is tried again
-	Replayed  bool              `json:"replayed,omitempty"`
-	Shown     string            `json:"shown,omitempty"`  // the status of the command
-	States    map[string]string `json:"states,omitempty"` // of its operations, by device
-	Error     string            `json:"error,omitempty"`
-	Leaks     []string          `json:"leaks,omitempty"` // what the answer held of another tenant
+	Tenant   string        `json:"tenant,omitempty"`
+	Path     string        `json:"path,omitempty"` // of a probe
+	BodyHash string        `json:"body_hash,omitempty"`
+	Status   int           `json:"status,omitempty"`  // of the answer; 0: none came
+	Took     time.Duration `json:"took_ns,omitempty"` // until the answer, or until it was given up
+	// RetryAfter is that header of the answer.
+	RetryAfter string            `json:"retry_after,omitempty"`
+	CommandID  string            `json:"command_id,omitempty"`
+	ParentID   string            `json:"parent_id,omitempty"` // the command that is tried again
+	Replayed   bool              `json:"replayed,omitempty"`
+	Shown      string            `json:"shown,omitempty"`  // the status of the command
+	States     map[string]string `json:"states,omitempty"` // of its operations, by device
+	Error      string            `json:"error,omitempty"`
+	Leaks      []string          `json:"leaks,omitempty"` // what the answer held of another tenant
 }
 
 // Fault is something broken on purpose.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"meterline/testkit/history"
 )
 
 // caller sends requests to one backend until it fails, and then to the next. Safe for concurrent use.
@@ -40,6 +42,7 @@ type answer struct {
 	header http.Header
 	body   []byte
 	err    error
+	took   time.Duration
 }
 
 // taken says whether the request was done; known, whether it is known at all.
@@ -48,6 +51,11 @@ func (a answer) taken() bool { return a.status >= 200 && a.status < 300 }
 // known is false when the request may have been done or not: no answer, 5xx, or one that is still running.
 func (a answer) known() bool {
 	return a.status != 0 && a.status < 500 && a.status != http.StatusConflict && a.status != http.StatusTooManyRequests
+}
+
+// call is what a history tells of every request.
+func (a answer) call() history.Call {
+	return history.Call{Status: a.status, Took: a.took, RetryAfter: a.header.Get("Retry-After")}
 }
 
 // later is how long to wait before the request is sent again.
@@ -63,8 +71,9 @@ func (a answer) later() time.Duration {
 }
 
 func (c *caller) do(ctx context.Context, method, path string, body []byte, key string) answer {
-	n := c.turn.Load()
+	n, began := c.turn.Load(), time.Now()
 	a := c.once(ctx, c.bases[int(n)%len(c.bases)], method, path, body, key)
+	a.took = time.Since(began)
 	if !a.known() {
 		c.turn.CompareAndSwap(n, n+1)
 	}

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	mostOpen  = 12  // commands that a client follows at a time
 	keptMost  = 200 // orders that a tenant remembers
 	pollEvery = time.Second
 	// overdue is how long after its deadline a client still looks at a command that has not ended: it is a failure by then.
@@ -56,7 +55,7 @@ type plan struct {
 
 func (c *client) run(issuing, following context.Context) {
 	defer c.calls.close()
-	places := make(chan struct{}, mostOpen)
+	places := make(chan struct{}, c.load.o.Open)
 	for pause(issuing, time.Duration(c.dice.ExpFloat64()*float64(c.load.o.Think))) {
 		if c.dice.Float64() < 0.15 {
 			c.probe(issuing)
@@ -172,8 +171,8 @@ func (c *client) post(ctx context.Context, path string, body []byte, key, parent
 	for n := 1; ; n++ {
 		c.add(history.Post, history.Invoke, key, call)
 		a := c.calls.do(ctx, http.MethodPost, path, body, key)
-		told := call
-		told.Status, told.Leaks = a.status, c.leaks(a.body)
+		told := a.call()
+		told.BodyHash, told.ParentID, told.Leaks = call.BodyHash, call.ParentID, c.leaks(a.body)
 		switch {
 		case a.taken():
 			var v struct {
@@ -236,13 +235,16 @@ func (c *client) cancel(ctx context.Context, id string) {
 	case !a.known():
 		phase = history.Unknown
 	}
-	c.add(history.Cancel, phase, id, history.Call{Status: a.status, Leaks: c.leaks(a.body)})
+	told := a.call()
+	told.Leaks = c.leaks(a.body)
+	c.add(history.Cancel, phase, id, told)
 }
 
 // poll writes down every state that it is shown.
 func (c *client) poll(ctx context.Context, id string) (status string) {
 	a := c.calls.do(ctx, http.MethodGet, "/v1/commands/"+id, nil, "")
-	told := history.Call{Status: a.status, Leaks: c.leaks(a.body)}
+	told := a.call()
+	told.Leaks = c.leaks(a.body)
 	if a.status != http.StatusOK {
 		told.Error = reason(a)
 		c.add(history.Poll, history.Fail, id, told)
@@ -260,6 +262,17 @@ func (c *client) poll(ctx context.Context, id string) (status string) {
 	}
 	c.add(history.Poll, history.OK, id, told)
 	return v.Status
+}
+
+// look polls commands that have ended, or may have, at a steady rate, whether the answers come or not.
+func (c *client) look(ctx context.Context) {
+	defer c.calls.close()
+	for pause(ctx, time.Duration(float64(time.Second)/c.load.o.Looks)) {
+		o, some := c.tenant.known(true, c.dice)
+		if some {
+			c.load.issuing.Go(func() { c.poll(ctx, o.id) })
+		}
+	}
 }
 
 // remember keeps the order for others to lie about and to probe for.

@@ -69,9 +69,12 @@ func (l *Load) start(ctx context.Context) error {
 	l.stopIssuing, l.giveUp = stopIssuing, giveUp
 	for _, t := range l.tenants {
 		for n := range l.o.Clients {
-			name := fmt.Sprintf("%s-client-%d", t.Name, n+1)
-			c := &client{load: l, tenant: t, name: name, dice: l.dice(name), calls: newCaller(l.o.API, t.Token)}
+			c := l.client(t, fmt.Sprintf("%s-client-%d", t.Name, n+1))
 			l.issuing.Go(func() { c.run(issuing, following) })
+		}
+		if l.o.Looks > 0 {
+			c := l.client(t, t.Name+"-looker")
+			l.issuing.Go(func() { c.look(issuing) })
 		}
 		if l.o.Lies > 0 {
 			liar := &liar{load: l, tenant: t, dice: l.dice(t.Name + "-liar")}
@@ -87,6 +90,12 @@ func (l *Load) start(ctx context.Context) error {
 // mark writes down when the load begins and when it ends.
 func (l *Load) mark(p history.Phase) {
 	l.history.Add(history.Event{Actor: "load", Kind: history.Load, Phase: p})
+}
+
+func (l *Load) client(t *tenant, name string) *client {
+	c := &client{load: l, tenant: t, name: name, dice: l.dice(name), calls: newCaller(l.o.API, t.Token)}
+	c.calls.turn.Store(int64(hash(name) % uint64(len(l.o.API)))) // every backend has users, as behind a load balancer
+	return c
 }
 
 // dice of an actor.

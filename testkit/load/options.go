@@ -27,8 +27,10 @@ type Options struct {
 	MetersPerIPC int // 10
 	Direct       int // 8
 	Clients      int // 2
+	Open         int // commands that a client follows at a time; 12
 
 	Readings float64       // that nobody asked for, per second of all devices of all tenants; 0: none
+	Looks    float64       // at old commands, per second of each tenant, whether answers come or not; 0: none
 	Think    time.Duration // of a client between two commands, on average; 1 s
 	Deadline time.Duration // of the longest commands; 30 s
 	Lies     time.Duration // between two lies of a tenant's devices, on average; 1 s, negative: none
@@ -49,6 +51,7 @@ func (o Options) withDefaults() (Options, error) {
 	set(&o.MetersPerIPC, 10)
 	set(&o.Direct, 8)
 	set(&o.Clients, 2)
+	set(&o.Open, 12)
 	set(&o.Think, time.Second)
 	set(&o.Deadline, 30*time.Second)
 	set(&o.Lies, time.Second)
