@@ -99,8 +99,7 @@ func (b *beside) postpone(d, endpoint DeviceID) bool {
 // alone ends what was done beside a large transaction: memory is in line with it.
 func (w *Worker) alone() {
 	for id := range w.beside.postponed {
-		w.wake(id)
-		w.urgent[id] = struct{}{}
+		w.hasten(id)
 	}
 	w.beside = beside{}
 }
@@ -136,5 +135,6 @@ func (w *Worker) hurry(ctx context.Context) (busy bool, err error) {
 		w.hurried = nil
 		return false, err
 	}
-	return false, w.hurryNow(ctx)
+	err = w.hurryNow(ctx)
+	return len(w.urgent) > 0, err
 }

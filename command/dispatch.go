@@ -38,13 +38,13 @@ func (w *Worker) dispatch(ctx context.Context) (busy bool, err error) {
 	for _, id := range w.timers.past(now.Add(-clockSlack)) {
 		w.wake(id)
 	}
-	if len(w.ready) == 0 {
+	if len(w.ready) == 0 || w.claiming.pauses() {
 		return false, nil
 	}
 	if err := w.meet(ctx); err != nil {
 		return false, err
 	}
-	return len(w.ready) > 0, w.claimAndSend(ctx, w.heads(w.ready, now))
+	return len(w.ready) > 0, w.claimAndSend(ctx, w.heads(w.ready, now, w.claiming.most()))
 }
 
 // dispatchUrgent is dispatch for real-time work that a notice told of, and for nothing else: a claim of a few operations
@@ -57,29 +57,33 @@ func (w *Worker) dispatchUrgent(ctx context.Context) error {
 	if err := w.meet(ctx); err != nil {
 		return err
 	}
-	urgent := map[DeviceID]struct{}{}
-	for id := range w.urgent { // what is not ready waits for something else
-		if _, ready := w.ready[id]; ready && len(urgent) < claimEndpoints {
-			urgent[id] = struct{}{}
+	return w.claimAndSend(ctx, w.urgentHeads())
+}
+
+// urgentHeads asks for the real-time work of as many as fit into one claim; the others are asked next.
+func (w *Worker) urgentHeads() []Head {
+	for id := range w.urgent {
+		if _, ready := w.ready[id]; !ready { // it waits for something else
+			delete(w.urgent, id)
 		}
 	}
-	clear(w.urgent)
-	heads := w.heads(urgent, w.opt.Clock.Now())
+	heads := w.heads(w.urgent, w.opt.Clock.Now(), batchMost)
 	for i := range heads {
 		heads[i].MinPriority = RealtimePriority
+		delete(w.urgent, heads[i].Endpoint)
 	}
-	return w.claimAndSend(ctx, heads)
+	return heads
 }
 
 func (w *Worker) claimAndSend(ctx context.Context, heads []Head) error {
 	if len(heads) == 0 {
 		return nil
 	}
+	began := time.Now()
 	ready, err := w.opt.Ledger.Ready(ctx, heads)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
 	claimed, err := w.claim(ctx, heads, ready)
 	if err != nil {
 		return err
@@ -128,9 +132,9 @@ func (w *Worker) meet(ctx context.Context) error {
 
 // heads asks for what ready endpoints have room for. Endpoints that are offline, full or held off stop being ready: what
 // changes that makes them ready again.
-func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time) []Head {
+func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time, most int) []Head {
 	var heads []Head
-	asked, most := 0, w.claiming.most()
+	asked := 0
 	for id := range of {
 		e := w.endpoints[id]
 		if e == nil {
@@ -210,7 +214,11 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 // drained notes the endpoints whose queues have no more for now.
 func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
 	for _, h := range heads {
-		if e := w.endpoints[h.Endpoint]; e == nil || h.MinPriority > 0 && (e.window == 0 || len(e.flights) < e.window) {
+		e := w.endpoints[h.Endpoint]
+		if e != nil && h.MinPriority >= RealtimePriority && len(ready[h.Endpoint]) == 0 && len(h.Busy) == 0 {
+			e.urgent = false
+		}
+		if e == nil || h.MinPriority > 0 && (e.window == 0 || len(e.flights) < e.window) {
 			continue // it was not asked for all that it could take
 		}
 		if len(ready[h.Endpoint]) < h.Limit {

@@ -21,6 +21,7 @@ type endpoint struct {
 	newest    int64     // the largest epoch ever heard of
 	looked    time.Time // when its queue was looked at although nothing told to
 	heldUntil time.Time // nothing is sent before: the last attempt to publish failed
+	urgent    bool      // there may be real-time work that waits for something, such as a meter that is busy
 
 	flights map[Key]*flight
 }
@@ -109,7 +110,24 @@ func (w *Worker) at(id DeviceID) *endpoint {
 // wake notes that the endpoint may have something to send.
 func (w *Worker) wake(id DeviceID) {
 	if e := w.at(id); e != nil {
-		w.ready[id] = struct{}{}
+		w.rouse(e)
+	}
+}
+
+// rouse notes that the endpoint may have something to send, and real-time work at once: among all that are ready, whose turn it
+// is is left to chance.
+func (w *Worker) rouse(e *endpoint) {
+	w.ready[e.id] = struct{}{}
+	if e.urgent {
+		w.urgent[e.id] = struct{}{}
+	}
+}
+
+// hasten notes that the endpoint has real-time work.
+func (w *Worker) hasten(id DeviceID) {
+	if e := w.at(id); e != nil {
+		e.urgent = true
+		w.rouse(e)
 	}
 }
 
@@ -141,7 +159,7 @@ func (w *Worker) land(e *endpoint, k Key) {
 	if len(f.message.keys) == 0 {
 		delete(w.messages, f.message.id)
 	}
-	w.ready[e.id] = struct{}{}
+	w.rouse(e)
 }
 
 // settle brings memory in line with operations as they are in the record.

@@ -51,7 +51,7 @@ func (w *Worker) hello(f fact) {
 		return
 	}
 	e.window, e.reserve = says.Window, max(1, says.Window/8)
-	w.ready[e.id] = struct{}{}
+	w.rouse(e)
 }
 
 func (w *Worker) connected(u Uplink, now time.Time) {
@@ -62,13 +62,13 @@ func (w *Worker) connected(u Uplink, now time.Time) {
 	if u.Epoch == e.session.Epoch && e.known { // the gateways' roll call
 		if now.Sub(e.looked) > lookAtLeast {
 			e.looked = now
-			w.ready[e.id] = struct{}{}
+			w.rouse(e)
 		}
 		return
 	}
 	e.known, e.newest, e.looked, e.heldUntil = true, u.Epoch, now, time.Time{}
 	e.session = Session{Endpoint: u.Endpoint, Epoch: u.Epoch, Gateway: u.GatewayID(), Incarnation: u.GatewayIncarnation()}
-	w.ready[e.id] = struct{}{}
+	w.rouse(e)
 }
 
 // lookAtLeast is how often the queue of a connected endpoint is looked at although nothing told to: whatever else failed, no

@@ -88,9 +88,10 @@ func (w *Worker) readMail(ctx context.Context) error {
 			w.arrivals.unseen[a.CommandID] = "" // look them up
 		}
 		for _, e := range a.Endpoints {
-			w.wake(e)
 			if a.Urgent {
-				w.urgent[e] = struct{}{}
+				w.hasten(e)
+			} else {
+				w.wake(e)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ type pace struct {
 	each   time.Duration // what one more costs in a large batch, smoothed
 	small  time.Duration // what a batch of a few costs, smoothed: nearly all of it is the same for every batch
 	wanted time.Time     // when there was real-time work last
+	next   time.Time     // when the next large batch may come while there is
 }
 
 const (
@@ -30,12 +31,21 @@ func (p *pace) took(n int, d time.Duration) {
 		}
 		return (7*old + now) / 8
 	}
+	if n > fewest {
+		p.next = time.Now().Add(d)
+	}
 	switch {
 	case n <= fewest:
 		p.small = smooth(p.small, d)
 	case n >= batchLeast:
 		p.each = smooth(p.each, max(0, d-p.small)/time.Duration(n))
 	}
+}
+
+// pauses says whether the next large batch has to wait: while there is real-time work, each is followed by as much time for others.
+// A machine that is busy without a break with what can wait lets everybody wait.
+func (p *pace) pauses() bool {
+	return time.Now().Before(p.next) && time.Since(p.wanted) <= wantedFor
 }
 
 // most is how many go into one transaction.

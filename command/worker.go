@@ -195,7 +195,11 @@ func (w *Worker) rest(ctx context.Context) {
 		w.arrived = false
 		return
 	}
-	wait := time.NewTimer(min(readEvery, max(0, w.timers.until(w.opt.Clock.Now()))))
+	most := readEvery
+	if w.claiming.pauses() {
+		most = min(most, time.Until(w.claiming.next))
+	}
+	wait := time.NewTimer(min(most, max(0, w.timers.until(w.opt.Clock.Now()))))
 	defer wait.Stop()
 	select {
 	case <-ctx.Done():

@@ -1,0 +1,61 @@
+package command
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Real-time work that has to wait for its meter is sent at once when that is free, and does not wait for its turn among all
+// that is ready.
+func TestWhatWaitsForItsMeterStaysUrgent(t *testing.T) {
+	t.Parallel()
+	w := NewWorker(WorkerOptions{Partition: func(DeviceID) int { return 0 }, Clock: &Clock{}})
+	w.fence[0] = 1
+	w.hasten("m1")
+	e := w.endpoints["m1"]
+	first := &Operation{DeviceID: "m1", EndpointID: "m1", State: Sent, MessageID: "a"}
+	w.takeOff(e, first, time.Time{})
+	clear(w.urgent)
+	w.drained([]Head{{Endpoint: "m1", Limit: 1, MinPriority: RealtimePriority, Busy: e.busy()}}, nil)
+	w.land(e, first.Key())
+	if _, urgent := w.urgent["m1"]; !urgent {
+		t.Error("the meter is free, and nobody looks at what waits for it")
+	}
+	clear(w.urgent)
+	w.drained([]Head{{Endpoint: "m1", Limit: 1, MinPriority: RealtimePriority}}, nil)
+	w.wake("m1")
+	if len(w.urgent) > 0 {
+		t.Error("nothing waits for it, and it is still preferred")
+	}
+}
+
+// reachable is a publisher to whom every gateway is.
+type reachable struct{ Publisher }
+
+func (reachable) Reachable(string) bool { return true }
+
+// Who does not fit into one claim of real-time work is in the next.
+func TestUrgentWorkThatDoesNotFitIsNext(t *testing.T) {
+	t.Parallel()
+	w := NewWorker(WorkerOptions{Partition: func(DeviceID) int { return 0 }, Clock: &Clock{}, Publisher: reachable{}})
+	w.fence[0] = 1
+	const endpoints = 3 * batchMost / ipcWindow
+	for i := range endpoints {
+		id := DeviceID(fmt.Sprint("ipc", i))
+		w.hasten(id)
+		w.endpoints[id].known, w.endpoints[id].session = true, Session{Epoch: 1}
+	}
+	asked := 0
+	for range 5 {
+		for _, h := range w.urgentHeads() {
+			if h.MinPriority != RealtimePriority {
+				t.Errorf("%+v", h)
+			}
+			asked++
+		}
+	}
+	if asked != endpoints || len(w.urgent) > 0 {
+		t.Errorf("%d of %d were asked, %d wait", asked, endpoints, len(w.urgent))
+	}
+}
