@@ -37,7 +37,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 			w.ahead.read(read.LogPosition, false)
 			continue
 		}
-		more := len(read.Entries) >= w.large.read
+		more := w.full[read.Partition]
 		if rest := b.add(read); len(rest.Entries) > 0 {
 			w.unread[read.Partition], more = rest, true
 		} else {
@@ -96,6 +96,7 @@ func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 		return batches, nil // read again
 	}
 	for i := range read {
+		w.full[read[i].Partition] = len(read[i].Entries) >= w.large.read
 		w.translate(&read[i], before)
 	}
 	return append(batches, read...), nil

@@ -87,6 +87,7 @@ func (w *Worker) forget(partitions []int) {
 		delete(w.cursors, p)
 		delete(w.horizon, p)
 		delete(w.unread, p)
+		delete(w.full, p)
 		w.ahead.forget(p)
 	}
 	if len(w.fence) == 0 {

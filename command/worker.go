@@ -32,6 +32,7 @@ type Worker struct {
 	skewed    bool
 	coarse    int              // looks at the log's clock that took too long to tell
 	unread    map[int]LogBatch // what was read and did not fit into the batch
+	full      map[int]bool     // partitions of which more may be in the log than was read last
 	endpoints map[DeviceID]*endpoint
 	ready     map[DeviceID]struct{} // endpoints that may have something to send
 	timers    timers                // endpoints that will have something to send
@@ -108,7 +109,7 @@ func NewWorker(opt WorkerOptions) *Worker {
 		opt.Metrics = NewMetrics(nil)
 	}
 	w := &Worker{
-		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{},
+		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{}, full: map[int]bool{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
 		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
 		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: largeFacts},
