@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"testkit/cmd/outage":    {"testkit", "testkit/cluster", "testkit/history", "testkit/load", "testkit/checker"},
 	"testkit/history":       {},
 	"testkit/load":          {"testkit/history", "simulator", "mqtt", "command", "meterread"},
-	"testkit/checker":       {"testkit/history", "command", "meterread"},
+	"testkit/checker":       {"testkit", "testkit/history", "command", "meterread"},
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},

@@ -9,6 +9,8 @@ import (
 
 	"github.com/lib/pq"
 	"github.com/redis/go-redis/v9"
+
+	"meterline/testkit"
 )
 
 // Options say where the history is and where the system. Zero fields mean the defaults beside them.
@@ -75,7 +77,7 @@ func judgeUntil(ctx context.Context, m *model, s *system, o Options, deadline ti
 		if !r.mayPass() {
 			return r, nil
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := testkit.Pause(ctx, time.Second); err != nil {
 			return r, err
 		}
 	}
@@ -144,19 +146,8 @@ func (s *system) quiet(ctx context.Context, o Options) error {
 		if time.Since(since) >= o.Settle {
 			return nil
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := testkit.Pause(ctx, 200*time.Millisecond); err != nil {
 			return fmt.Errorf("wait until it is quiet: %d operations are open: %w", waiting, err)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

@@ -98,9 +98,9 @@ func (w *town) judge() checker.Report {
 	if err := w.load.Stop(ctx); err != nil && !w.broken {
 		w.t.Error(err)
 	}
-	o := checker.Options{History: w.dir, DB: w.DatabaseURL, Redis: "redis://" + w.Redis.Addr + "/0", Grace: 5 * time.Second, Settle: time.Second}
+	o := checker.Options{History: w.dir, DB: w.DatabaseURL, Redis: "redis://" + w.Redis.Addr + "/0", Grace: 5 * time.Second, Settle: time.Second,
+		Metrics: w.Metrics()}
 	for _, n := range w.Nodes() {
-		o.Metrics = append(o.Metrics, "http://"+n.HTTP+"/metrics")
 		if err := n.Ended(); err != nil && !w.broken {
 			w.t.Error(err)
 		}

@@ -221,6 +221,15 @@ func (c *Cluster) API() []string {
 	return all
 }
 
+// Metrics lists where all processes show what they count, such as http://127.0.0.1:20001/metrics.
+func (c *Cluster) Metrics() []string {
+	var all []string
+	for _, n := range c.Nodes() {
+		all = append(all, "http://"+n.HTTP+"/metrics")
+	}
+	return all
+}
+
 // MQTT lists where devices connect to.
 func (c *Cluster) MQTT() []string {
 	var all []string

@@ -10,6 +10,7 @@ import (
 	"meterline/fault"
 	"meterline/meterread"
 	"meterline/simulator"
+	"meterline/testkit"
 	"meterline/testkit/cluster"
 )
 
@@ -24,7 +25,7 @@ func killAtIssue(ctx context.Context, s *scene) error {
 	if err := n.Arm(fault.Plan{Points: []fault.Armed{{ID: s.id, Point: fault.IssueCommitted, Action: fault.Kill}}}); err != nil {
 		return err
 	}
-	if err := pause(ctx, armedWithin); err != nil {
+	if err := testkit.Pause(ctx, armedWithin); err != nil {
 		return err
 	}
 	_, first := api.Issue(ctx, order(of.ID, time.Second), s.id) // its connection breaks, if it was what was hit
@@ -115,7 +116,7 @@ func (s *scene) killWhoever(ctx context.Context, nodes []*cluster.Node, armed fa
 			return err
 		}
 	}
-	if err := pause(ctx, armedWithin); err != nil {
+	if err := testkit.Pause(ctx, armedWithin); err != nil {
 		return err
 	}
 	if err := do(); err != nil {

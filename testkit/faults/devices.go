@@ -11,6 +11,7 @@ import (
 	"meterline/meterread"
 	"meterline/mqtt"
 	"meterline/simulator"
+	"meterline/testkit"
 	"meterline/testkit/cluster"
 	"meterline/testkit/proxy"
 )
@@ -210,7 +211,7 @@ func poisonPanic(ctx context.Context, s *scene) error {
 			return err
 		}
 	}
-	if err := pause(ctx, armedWithin); err != nil {
+	if err := testkit.Pause(ctx, armedWithin); err != nil {
 		return err
 	}
 	for i := range 3 {

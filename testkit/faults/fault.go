@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"meterline/testkit"
 	"meterline/testkit/cluster"
 )
 
@@ -48,18 +49,7 @@ func (s *scene) saw(format string, args ...any) {
 }
 
 // keep holds the fault for its time.
-func (s *scene) keep(ctx context.Context) error { return pause(ctx, s.hold) }
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (s *scene) keep(ctx context.Context) error { return testkit.Pause(ctx, s.hold) }
 
 // one chooses by chance.
 func one[T any](s *scene, from []T) T { return from[s.rand.IntN(len(from))] }
@@ -104,7 +94,7 @@ func until(ctx context.Context, what string, cond func() error) error {
 		if err == nil {
 			return nil
 		}
-		if pause(ctx, pollEvery) != nil {
+		if testkit.Pause(ctx, pollEvery) != nil {
 			return fmt.Errorf("wait until %s: %w", what, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meterline/fault"
+	"meterline/testkit"
 	"meterline/testkit/cluster"
 )
 
@@ -196,7 +197,7 @@ func (s *scene) wake(ctx context.Context, n *cluster.Node) error {
 		return errors.Join(err, n.Resume())
 	}
 	if left := s.hold - time.Since(began); left > 0 {
-		err = pause(ctx, left)
+		err = testkit.Pause(ctx, left)
 	}
 	s.saw("%s stood still for %v, others took over", n.Name, time.Since(began).Round(time.Millisecond))
 	return errors.Join(err, n.Resume())

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meterline/fault"
+	"meterline/testkit"
 	"meterline/testkit/cluster"
 )
 
@@ -29,7 +30,7 @@ const recoverWithin = 60 * time.Second
 func Run(ctx context.Context, c *cluster.Cluster, schedule []Planned) []Outcome {
 	var all []Outcome
 	for _, p := range schedule {
-		if pause(ctx, p.After) != nil {
+		if testkit.Pause(ctx, p.After) != nil {
 			break
 		}
 		all = append(all, Inject(ctx, c, p))

@@ -17,6 +17,7 @@ import (
 
 	"meterline/meterread"
 	"meterline/mqtt"
+	"meterline/testkit"
 )
 
 const (
@@ -92,7 +93,7 @@ func (f *fleet) connect(ctx context.Context, devices []*device) error {
 // insist tries again what a broker may refuse for a moment, where it is not what is measured.
 func insist(ctx context.Context, try func() error) (err error) {
 	for range 10 {
-		if err = try(); err == nil || wait(ctx, time.Second) != nil {
+		if err = try(); err == nil || testkit.Pause(ctx, time.Second) != nil {
 			break
 		}
 	}

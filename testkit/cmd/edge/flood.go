@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"meterline/testkit"
 )
 
 // flood: one device publishes as fast as it can, another comes and goes, while others do their work.
@@ -131,7 +133,7 @@ func (f *flood) make(ctx context.Context, d *device, kind int, count *trouble) {
 			if s != nil {
 				_ = s.conn.Close()
 			}
-			_ = wait(ctx, 10*time.Millisecond) // refused: it comes again all the same
+			_ = testkit.Pause(ctx, 10*time.Millisecond) // refused: it comes again all the same
 			continue
 		}
 		if kind == flapper {

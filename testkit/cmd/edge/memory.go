@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"meterline/testkit"
 )
 
 // memory: many devices are connected, subscribed and idle.
@@ -131,9 +133,9 @@ func (t *target) collected(ctx context.Context, patience time.Duration) (bool, e
 			return false, err
 		}
 		if now >= first+2 {
-			return true, wait(ctx, min(giveBack, patience))
+			return true, testkit.Pause(ctx, min(giveBack, patience))
 		}
-		if err := wait(ctx, min(time.Second, patience)); err != nil {
+		if err := testkit.Pause(ctx, min(time.Second, patience)); err != nil {
 			return false, err
 		}
 	}

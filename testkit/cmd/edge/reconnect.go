@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"meterline/testkit"
 )
 
 // reconnect: all devices lose their connections at once and come back at once.
@@ -87,10 +89,10 @@ func (c *reconnect) on(ctx context.Context, r *rig, t *target) (rows []reconnect
 			cut, repair func() error
 		}{
 			{"devices close, PostgreSQL is down", func() error {
-				return errors.Join(wait(ctx, c.Age), r.postgres.Stop(), f.closeAll())
+				return errors.Join(testkit.Pause(ctx, c.Age), r.postgres.Stop(), f.closeAll())
 			}, r.postgres.Start},
 			{"devices close, PostgreSQL stands still", func() error {
-				return errors.Join(wait(ctx, c.Age), r.postgres.Pause(), f.closeAll())
+				return errors.Join(testkit.Pause(ctx, c.Age), r.postgres.Pause(), f.closeAll())
 			}, r.postgres.Resume},
 		}...)
 	}
@@ -162,7 +164,7 @@ func (c *reconnect) back(ctx context.Context, f *fleet) (times []time.Duration, 
 				}
 				failed[reason(err)]++
 				mu.Unlock()
-				_ = wait(ctx, c.Retry/2+rand.N(c.Retry+1))
+				_ = testkit.Pause(ctx, c.Retry/2+rand.N(c.Retry+1))
 			}
 		})
 	}

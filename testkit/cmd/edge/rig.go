@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"meterline/simulator"
 	"meterline/testkit"
@@ -262,14 +261,4 @@ func (t *target) metric(ctx context.Context, name string) (float64, error) {
 		return 0, fmt.Errorf("%s has no metric %s", t.name, name)
 	}
 	return sum, nil
-}
-
-// wait waits, or less when ctx is done.
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

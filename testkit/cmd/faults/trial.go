@@ -107,7 +107,7 @@ func (t trial) perform(ctx context.Context, dir string) (r result, err error) {
 	limit, over := context.WithTimeout(ctx, checkWithin)
 	defer over()
 	r.Report, err = checker.Check(limit, checker.Options{
-		History: filepath.Join(dir, "history"), DB: c.DatabaseURL, Redis: "redis://" + c.Redis.Addr + "/0", Metrics: metrics(c),
+		History: filepath.Join(dir, "history"), DB: c.DatabaseURL, Redis: "redis://" + c.Redis.Addr + "/0", Metrics: c.Metrics(),
 		Except: []string{faults.BaitTenant},
 	})
 	if slow := t.tooSlow(r.Report); slow != "" {
@@ -163,14 +163,6 @@ func (r *result) suffer(ctx context.Context, c *cluster.Cluster, h *history.Writ
 		h.Add(history.Event{Actor: "faults", Kind: history.Heal, Phase: history.OK, ID: id, Fault: told})
 		r.Faults = append(r.Faults, one)
 	}
-}
-
-// metrics are the addresses of all that count.
-func metrics(c *cluster.Cluster) (all []string) {
-	for _, n := range c.Nodes() {
-		all = append(all, "http://"+n.HTTP+"/metrics")
-	}
-	return all
 }
 
 // clean removes what a good run left.

@@ -82,7 +82,7 @@ func (r *result) suffer(ctx context.Context, c *cluster.Cluster, dir string, std
 	limit, over := context.WithTimeout(ctx, r.deadline()+patience)
 	defer over()
 	r.report, err = checker.Check(limit, checker.Options{History: filepath.Join(dir, "history"), DB: c.DatabaseURL,
-		Redis: "redis://" + c.Redis.Addr + "/0", Metrics: metrics(c)})
+		Redis: "redis://" + c.Redis.Addr + "/0", Metrics: c.Metrics()})
 	return err
 }
 
@@ -104,7 +104,7 @@ func (r *result) load(ctx context.Context, c *cluster.Cluster, dir string) (*loa
 
 // outage takes the server away and brings it back.
 func (r *result) outage(ctx context.Context, c *cluster.Cluster, h *history.Writer, stderr io.Writer) error {
-	if err := pause(ctx, r.before); err != nil {
+	if err := testkit.Pause(ctx, r.before); err != nil {
 		return err
 	}
 	told := &history.Fault{Name: r.name(), Evidence: "done"}
@@ -121,7 +121,7 @@ func (r *result) outage(ctx context.Context, c *cluster.Cluster, h *history.Writ
 	}
 	note(history.Break, history.OK)
 	fmt.Fprintf(stderr, "%s: begun\n", r.name())
-	err := pause(ctx, r.lasts)
+	err := testkit.Pause(ctx, r.lasts)
 	err = errors.Join(err, r.bringBack(c)) // in any case: what stands still cannot be ended
 	r.story.healed = time.Since(h.Start())
 	note(history.Heal, history.OK)
@@ -170,7 +170,7 @@ func (r *result) calm(ctx context.Context, s *sampler) error {
 		if time.Now().After(most) {
 			return fmt.Errorf("it is not as before %s after the outage: %+v", calmWithin, s.last())
 		}
-		if err := pause(ctx, sampleEvery/2); err != nil {
+		if err := testkit.Pause(ctx, sampleEvery/2); err != nil {
 			return err
 		}
 	}
@@ -188,23 +188,4 @@ func (r *result) good() error {
 		return fmt.Errorf("void: %s", strings.Join(r.report.Void, "; "))
 	}
 	return nil
-}
-
-// metrics are the addresses of all that count.
-func metrics(c *cluster.Cluster) (all []string) {
-	for _, n := range c.Nodes() {
-		all = append(all, "http://"+n.HTTP+"/metrics")
-	}
-	return all
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

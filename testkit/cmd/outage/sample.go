@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"meterline/testkit"
 	"meterline/testkit/cluster"
 	"meterline/testkit/load"
 )
@@ -50,7 +51,7 @@ func watch(ctx context.Context, c *cluster.Cluster, l *load.Load) *sampler {
 	s := &sampler{cluster: c, processes: len(c.Nodes()), load: l, end: end}
 	s.running.Go(func() {
 		open := s.opened(ctx)
-		for pause(ctx, sampleEvery) == nil {
+		for testkit.Pause(ctx, sampleEvery) == nil {
 			s.running.Go(func() { s.look(ctx, open) }) // one that waits for an answer does not hold up the next
 		}
 	})
@@ -119,7 +120,7 @@ func (s *sampler) opened(ctx context.Context) func() float64 {
 	var n float64
 	var at time.Time
 	s.running.Go(func() {
-		for pause(ctx, sampleEvery) == nil {
+		for testkit.Pause(ctx, sampleEvery) == nil {
 			var open float64
 			asked := time.Now()
 			err := s.cluster.DB.QueryRow(`SELECT count(*) FROM operations WHERE open`).Scan(&open)
