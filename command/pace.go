@@ -31,13 +31,12 @@ func (p *pace) took(n int, d time.Duration) {
 		}
 		return (7*old + now) / 8
 	}
-	if n > fewest {
-		p.next = time.Now().Add(d)
-	}
-	switch {
-	case n <= fewest:
+	if n <= fewest {
 		p.small = smooth(p.small, d)
-	case n >= batchLeast:
+		return
+	}
+	p.next = time.Now().Add(d)
+	if n >= batchLeast {
 		p.each = smooth(p.each, max(0, d-p.small)/time.Duration(n))
 	}
 }

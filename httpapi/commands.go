@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
 	"meterline/command"
 	"meterline/fault"
 	"meterline/fleet"

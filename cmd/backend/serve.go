@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
@@ -31,9 +30,6 @@ type serveCmd struct {
 	ID    string   `help:"What gateways know this backend by; default: made anew at each start."`
 }
 
-// backendID is what --id may be, as that of a gateway: it is part of a client id. None is made anew.
-var backendID = regexp.MustCompile(`^[A-Za-z0-9._-]{0,64}$`)
-
 // Validate is called by kong.
 func (c *serveCmd) Validate() error {
 	for _, r := range c.Roles {
@@ -44,8 +40,10 @@ func (c *serveCmd) Validate() error {
 	if len(c.Roles) == 0 {
 		return errors.New("--roles: must name api, work or both")
 	}
-	if !backendID.MatchString(c.ID) {
-		return errors.New("--id: must be 1 to 64 of A-Z a-z 0-9 . _ -")
+	if c.ID != "" { // else it is made anew
+		if err := launch.CheckID(c.ID); err != nil {
+			return err
+		}
 	}
 	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP))
 }

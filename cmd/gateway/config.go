@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 
 	"meterline/cmd/launch"
 )
@@ -21,14 +20,9 @@ type config struct {
 	HTTP        string `name:"http" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where to answer for health and metrics; port 0 takes a free one."`
 }
 
-var gatewayID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
 // Validate is called by kong. It joins all complaints.
 func (c *config) Validate() error {
-	errs := []error{c.Edge.Validate(), c.Uplink.Validate(), launch.CheckDatabaseURL(c.DatabaseURL), launch.CheckAddress("http", c.HTTP)}
-	if !gatewayID.MatchString(c.ID) {
-		errs = append(errs, errors.New("--id: must be 1 to 64 of A-Z a-z 0-9 . _ -"))
-	}
+	errs := []error{c.Edge.Validate(), c.Uplink.Validate(), launch.CheckDatabaseURL(c.DatabaseURL), launch.CheckAddress("http", c.HTTP), launch.CheckID(c.ID)}
 	if c.Advertise != "" {
 		if _, _, err := net.SplitHostPort(c.Advertise); err != nil {
 			errs = append(errs, fmt.Errorf("--advertise: %w", err))

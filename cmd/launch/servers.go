@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -23,6 +24,17 @@ func CheckAddress(flag, address string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("--%s: must be HOST:PORT, such as 127.0.0.1:1883 or :1883", flag)
+	}
+	return nil
+}
+
+// programID is what the id of a gateway or a backend may be: it is a part of client ids.
+var programID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// CheckID says what is wrong with the value of --id, if anything.
+func CheckID(id string) error {
+	if !programID.MatchString(id) {
+		return errors.New("--id: must be 1 to 64 of A-Z a-z 0-9 . _ -")
 	}
 	return nil
 }
