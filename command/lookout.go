@@ -224,7 +224,7 @@ func (w *Worker) dropSessions(ctx context.Context, before map[string]beat) error
 			continue
 		}
 		e.known, e.session = false, Session{}
-		w.ready[e.id] = struct{}{} // it may have come back elsewhere
+		w.rouse(e) // it may have come back elsewhere
 		for k, f := range e.flights {
 			if f.state == Sent {
 				keys = append(keys, k)
