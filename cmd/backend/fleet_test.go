@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,8 +181,10 @@ func TestEventStream(t *testing.T) {
 		t.Fatalf("the stream did not end in order: %v", lines.Err())
 		return nil, nil
 	}
-	go func() { p.up("result", result(v.ID, "d1", "1", at)) }()
+	var publishing sync.WaitGroup
+	publishing.Go(func() { p.up("result", result(v.ID, "d1", "1", at)) })
 	ids, states := follow("")
+	publishing.Wait() // the stream may end before the device has its PUBACK
 	if len(states) == 0 || states[len(states)-1] != "succeeded" {
 		t.Fatalf("%v", states)
 	}
