@@ -219,7 +219,7 @@ func TestBrokerThatEnds(t *testing.T) {
 			if err := syscall.Kill(b.PID(), syscall.SIGKILL); err != nil {
 				return err
 			}
-			testkit.Eventually(t, 20*time.Second, func() bool { return b.PID() == 0 }, "the broker to end")
+			testkit.Eventually(t, time.Minute, func() bool { return b.PID() == 0 }, "the broker to end")
 			return failed
 		},
 	} {
