@@ -20,17 +20,17 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"go.uber.org/goleak"
 
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/fleet/fleettest"
 	"meterline/meterread"
+	"meterline/testkit"
 )
 
 var update = flag.Bool("update", false, "write golden files")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
 const tenant = fleet.Tenant("acme")
 
@@ -283,7 +283,7 @@ func (a answer) problem(status int, code string, pointers ...string) answer {
 // until polls for something that another goroutine does.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	over := time.After(10 * time.Second)
+	over := time.After(time.Minute)
 	for !done() {
 		select {
 		case <-over:

@@ -16,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"meterline/command"
+	"meterline/testkit"
 )
 
 func TestHealth(t *testing.T) {
@@ -57,7 +58,7 @@ func TestServeDrains(t *testing.T) {
 		defer s.commands.mu.Unlock()
 		return len(s.commands.waited) == 1
 	})
-	began := time.Now()
+	pulse, began := testkit.StartPulse(t), time.Now()
 	stop()
 	var v command.View
 	if later().is(200).json(&v); v.Status != command.StatusRunning {
@@ -66,7 +67,7 @@ func TestServeDrains(t *testing.T) {
 	for e := range events {
 		t.Errorf("got %+v", e)
 	}
-	if err := <-served; err != nil || time.Since(began) > 5*time.Second {
+	if err := <-served; err != nil || time.Since(began) > pulse.Limit(5*time.Second) {
 		t.Errorf("got %v after %v", err, time.Since(began))
 	}
 	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {

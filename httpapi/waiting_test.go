@@ -10,6 +10,7 @@ import (
 
 	"meterline/command"
 	"meterline/meterread"
+	"meterline/testkit"
 )
 
 // TestTooManyWaiting: requests that may wait are bounded, others are answered all the same.
@@ -55,10 +56,11 @@ func TestAStreamThatIsNotReadIsCut(t *testing.T) {
 	for i := range ids {
 		ids[i] = meterread.DeviceID(strings.Repeat("d", 50) + strconv.Itoa(i))
 	}
+	pulse := testkit.StartPulse(t)
 	until(t, "the client to be cut", func() bool {
 		began := time.Now()
 		s.commands.move(command.Sent, ids...)
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > pulse.Limit(time.Second) {
 			t.Errorf("a move took %v", took)
 		}
 		return strings.Contains(streams(), "meterline_http_event_streams 0")

@@ -68,7 +68,7 @@ func next(t *testing.T, events <-chan event) event {
 			t.Fatal("the stream ended")
 		}
 		return e
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no event came")
 	}
 	return event{}

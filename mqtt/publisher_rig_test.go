@@ -23,6 +23,9 @@ import (
 	"meterline/testkit"
 )
 
+// waitMost is how long a test waits for what must come. Only a test that fails waits so long.
+const waitMost = time.Minute
+
 // edge is a gateway as far as a publisher sees it: a broker that keeps what it was given.
 type edge struct {
 	mochi.HookBase
@@ -141,7 +144,7 @@ func start(t *testing.T, opt mqtt.PublisherOptions, gateways ...command.Gateway)
 
 func reachable(t *testing.T, p *mqtt.Publisher, gateway string, want bool) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() bool { return p.Reachable(gateway) == want }, fmt.Sprintf("%s reachable: %v", gateway, want))
+	testkit.Eventually(t, waitMost, func() bool { return p.Reachable(gateway) == want }, fmt.Sprintf("%s reachable: %v", gateway, want))
 }
 
 // answers collects what becomes of messages, each once.
@@ -176,7 +179,7 @@ func (a *answers) send(p *mqtt.Publisher, gateway string, endpoint meterread.Dev
 // all waits until every message is answered, and checks that each is once.
 func (a *answers) all() []error {
 	a.t.Helper()
-	testkit.Eventually(a.t, 20*time.Second, func() bool {
+	testkit.Eventually(a.t, waitMost, func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		return len(a.got) == a.sent

@@ -11,14 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"meterline/command"
 	"meterline/mqtt"
 	"meterline/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
 func TestAPubackAnswersAMessage(t *testing.T) {
 	e := startEdge(t, "")
@@ -50,12 +48,11 @@ func TestAPubackAnswersAMessage(t *testing.T) {
 
 func TestUnknownAndUnreachableGateways(t *testing.T) {
 	e := startEdge(t, "")
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := testkit.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := command.Gateway{ID: "g-2", Incarnation: "a", Address: closed.Addr().String()}
-	_ = closed.Close()
+	nobody := command.Gateway{ID: "g-2", Incarnation: "a", Address: free}
 	p, _, stop := start(t, mqtt.PublisherOptions{}, e.gateway("g-1", "a"), nobody)
 	reachable(t, p, "g-1", true)
 	if p.Reachable("g-2") || p.Reachable("g-3") {
@@ -82,7 +79,7 @@ func TestUnknownAndUnreachableGateways(t *testing.T) {
 func TestAWrongSecretReachesNobody(t *testing.T) {
 	e := startEdge(t, "")
 	p, _, _ := start(t, mqtt.PublisherOptions{Secret: "wrong"}, e.gateway("g-1", "a"))
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		return len(e.clients) > 1
@@ -108,7 +105,7 @@ func TestAGatewayDiesInMidFlight(t *testing.T) {
 	for range 200 {
 		a.publish(p, "g-1", "e-1")
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { return len(e.got()) == 51 }, "50 messages in flight")
+	testkit.Eventually(t, waitMost, func() bool { return len(e.got()) == 51 }, "50 messages in flight")
 	e.kill()
 	unknown, unsent := 0, 0
 	for i, err := range a.all() {
@@ -155,7 +152,7 @@ func TestAGatewayThatDoesNotAcknowledgeIsGivenUp(t *testing.T) {
 	}
 	e.silent.Store(false)
 	reachable(t, p, "g-1", true) // by another connection
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		b := &answers{t: t}
 		b.publish(p, "g-1", "e-1")
 		return b.all()[0] == nil
@@ -171,7 +168,7 @@ func TestAFullQueueRefuses(t *testing.T) {
 	for range 100 {
 		a.publish(p, "g-1", "e-1")
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, errs := range a.got {
@@ -192,7 +189,7 @@ func TestAnotherIncarnationIsConnectedTo(t *testing.T) {
 	one.silent.Store(true)
 	old := &answers{t: t}
 	old.publish(p, "g-1", "e-1")
-	testkit.Eventually(t, 10*time.Second, func() bool { return len(one.got()) == 1 }, "the message at the old incarnation")
+	testkit.Eventually(t, waitMost, func() bool { return len(one.got()) == 1 }, "the message at the old incarnation")
 	d.set(nil, two.gateway("g-1", "b"))
 	if err := old.all()[0]; err == nil {
 		t.Fatal("the old incarnation acknowledged nothing")
@@ -217,7 +214,7 @@ func TestAGatewayThatIsStartedAgainIsToldOfOnce(t *testing.T) {
 	said := func(what string) int { return strings.Count(log.Text(), what) }
 	reachable(t, p, "g-1", true)
 	first.kill()
-	testkit.Eventually(t, 10*time.Second, func() bool { return said("no connection to a gateway") == 1 }, "the loss is told")
+	testkit.Eventually(t, waitMost, func() bool { return said("no connection to a gateway") == 1 }, "the loss is told")
 	second := startEdge(t, first.addr)
 	connects := func() int {
 		second.mu.Lock()
@@ -227,7 +224,7 @@ func TestAGatewayThatIsStartedAgainIsToldOfOnce(t *testing.T) {
 	reachable(t, p, "g-1", true)
 	before := connects()
 	d.set(nil, second.gateway("g-1", "b"))
-	testkit.Eventually(t, 10*time.Second, func() bool { return connects() > before }, "the new incarnation to be connected to")
+	testkit.Eventually(t, waitMost, func() bool { return connects() > before }, "the new incarnation to be connected to")
 	reachable(t, p, "g-1", true)
 	if n := said("connected to a gateway"); n != 2 {
 		t.Errorf("told %d times, want twice: at first, and after the loss\n%s", n, log.Text())

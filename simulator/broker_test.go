@@ -19,7 +19,7 @@ import (
 	"meterline/mqtt"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // testBroker is a stock mochi broker whose test sees every uplink and may keep PUBACKs back.
 type testBroker struct {

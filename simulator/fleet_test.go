@@ -3,7 +3,6 @@ package simulator
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"meterline/command"
 	"meterline/meterread"
 	"meterline/mqtt"
+	"meterline/testkit"
 )
 
 // startFleet runs a fleet at the broker until the test ends and waits until it is ready.
@@ -248,12 +248,10 @@ func TestCommandThatIsNoneIsAcknowledgedAndCounted(t *testing.T) {
 
 // A broker that is away when the fleet starts is found when it comes.
 func TestFleetWaitsForTheBroker(t *testing.T) {
-	parked, err := net.Listen("tcp", "127.0.0.1:0") // an address at which nobody listens: the other one is tried next
+	dead, err := testkit.FreeAddress() // nobody listens there: the other one is tried next
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := parked.Addr().String()
-	_ = parked.Close()
 	b := startBroker(t)
 	sites := Layout{Prefix: "w", Direct: 20}.Sites()
 	f, err := New(Options{Brokers: []string{dead, b.address}, Sites: sites, Behaviour: quick(), ConnectRate: 2000})

@@ -81,7 +81,7 @@ func (f *fakeIssuer) Operations(_ context.Context, id meterread.CommandID, each 
 }
 
 func testLoad() Load {
-	return Load{Rate: 1000, Duration: 50 * time.Millisecond, CommandSize: 3, Targets: TargetIDs,
+	return Load{Rate: 1000, Duration: 500 * time.Millisecond, CommandSize: 3, Targets: TargetIDs,
 		Devices: []meterread.DeviceID{"a", "b", "c", "d"}, Items: []meterread.Item{"1-0:1.8.0"}, Mode: command.Realtime,
 		Timeout: 30 * time.Second, Poll: time.Millisecond, Drain: patience, MaxOpen: 1000}
 }

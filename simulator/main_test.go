@@ -3,7 +3,7 @@ package simulator
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"meterline/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }

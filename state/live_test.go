@@ -120,7 +120,7 @@ func TestAChangeThatNeverComesIsReadFromTheRecord(t *testing.T) {
 		m.fill(s)
 		lost := m.fail(0)
 		apply(t, s, m.fail(1))
-		testkit.Eventually(t, 5*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			_, found, err := s.Load(t.Context(), "c-1", 1000)
 			ok(t, err)
 			return !found

@@ -55,7 +55,7 @@ func TestNotices(t *testing.T) {
 		mine := func(n command.Notice) bool { return slices.Contains(n.Moved, me) }
 		a := listen(t, s.Listen, mine)
 		b := listen(t, s.Listen, mine)
-		testkit.Eventually(t, 5*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			ok(t, s.Notify(t.Context(), command.Notice{Moved: []command.ID{me}}))
 			return len(a.list()) > 0 && len(b.list()) > 0
 		}, "both to listen")
@@ -63,7 +63,7 @@ func TestNotices(t *testing.T) {
 			{CommandID: "c-4", Seq: 7, Endpoints: []meterread.DeviceID{"e-1"}}}}
 		ok(t, s.Notify(t.Context(), want))
 		for _, h := range []*heard[command.Notice]{a, b} {
-			testkit.Eventually(t, 5*time.Second, func() bool {
+			testkit.Eventually(t, time.Minute, func() bool {
 				all := h.list()
 				return len(all) > 0 && reflect.DeepEqual(all[len(all)-1], want)
 			}, "the whole notice")
@@ -150,13 +150,13 @@ func TestWatchHearsOfSessionsOpenedAnywhere(t *testing.T) {
 		me := t.Name()
 		h := listen(t, s.Watch, func(c command.Session) bool { return c.Gateway == me })
 		want := command.Session{Endpoint: "e-1", Gateway: me, Incarnation: `a"b`, Since: epoch, RemoteAddr: "[2001:db8::1]:5"}
-		testkit.Eventually(t, 5*time.Second, func() bool {
+		testkit.Eventually(t, time.Minute, func() bool {
 			var err error
 			want.Epoch, err = s.Open(t.Context(), want)
 			ok(t, err)
 			return len(h.list()) > 0
 		}, "a session to be heard of")
-		testkit.Eventually(t, 5*time.Second, func() bool { return slices.Contains(h.list(), want) }, "the session as it is")
+		testkit.Eventually(t, time.Minute, func() bool { return slices.Contains(h.list(), want) }, "the session as it is")
 	})
 }
 

@@ -20,7 +20,7 @@ func follow(t *testing.T, h, master *testkit.RedisHandle) *redis.Client {
 	host, port, _ := strings.Cut(master.Addr, ":")
 	ok(t, c.Do(t.Context(), "REPLICAOF", host, port).Err())
 	m := client(t, "redis://"+master.Addr)
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, time.Minute, func() bool {
 		info, err := m.Info(t.Context(), "replication").Result()
 		ok(t, err)
 		return strings.Contains(info, "state=online")
@@ -81,7 +81,7 @@ func TestRedisRestartedShowsNothingThatMayBeOld(t *testing.T) {
 	m.fill(s)
 	h.Kill()
 	h.Start()
-	testkit.Eventually(t, 10*time.Second, func() error { _, _, err := s.Load(t.Context(), "c-1", 10); return err }, "Redis to be back")
+	testkit.Eventually(t, time.Minute, func() error { _, _, err := s.Load(t.Context(), "c-1", 10); return err }, "Redis to be back")
 	missing(t, s, "c-1")
 	apply(t, s, m.fail(0)) // nothing to apply it to
 	missing(t, s, "c-1")
@@ -97,7 +97,7 @@ func TestRedisPresenceIsLostWithTheHistory(t *testing.T) {
 	lost := func(want bool) {
 		t.Helper()
 		var got bool
-		testkit.Eventually(t, 10*time.Second, func() (err error) { got, err = s.Lost(t.Context(), "g-1", "a"); return err }, "Redis to answer")
+		testkit.Eventually(t, time.Minute, func() (err error) { got, err = s.Lost(t.Context(), "g-1", "a"); return err }, "Redis to answer")
 		if got != want {
 			t.Fatalf("lost is %v", got)
 		}

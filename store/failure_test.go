@@ -48,7 +48,7 @@ func TestServerGoneAndBack(t *testing.T) {
 		}
 	}
 	server.Start()
-	testkit.Eventually(t, 20*time.Second, func() error { return second(db.Now(f.ctx)) }, "the server to be back")
+	testkit.Eventually(t, time.Minute, func() error { return second(db.Now(f.ctx)) }, "the server to be back")
 	if o := f.operation(key(id, "d1")); o.State != command.Queued {
 		t.Fatalf("the transaction that was cut off left %s", o.State)
 	}
@@ -109,7 +109,7 @@ func TestAPanicLetsGo(t *testing.T) {
 			defer func() { _ = recover() }()
 			_, _ = db.Change(t.Context(), nil, command.Need{}, func(*command.Tx) error { panic("poison") })
 		}()
-		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		_, err := db.Change(ctx, nil, command.Need{}, func(*command.Tx) error { return nil })
 		check(t, err)

@@ -183,7 +183,7 @@ func TestMovesAreHOT(t *testing.T) {
 	f.change(fence, func(x *command.Tx, o *command.Operation) error { return o.Deliver(x.Now, time.Minute) }, key(id, "d1"))
 	f.change(fence, func(x *command.Tx, o *command.Operation) error { return o.Accept(x.Now, time.Minute) }, key(id, "d1"))
 	f.change(fence, func(x *command.Tx, o *command.Operation) error { return o.Requeue(x.Now, x.Now, true, "") }, key(id, "d1"))
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for { // statistics follow within a second or so
 		all, hot := stats()
 		all, hot = all-beforeAll, hot-beforeHot

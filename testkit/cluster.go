@@ -131,8 +131,15 @@ func RedisReplicatedCluster(t testing.TB, replicas int, settings ...string) *Red
 	return s
 }
 
-// Master is the server that all others that run take for the master of a key; nil while they do not agree.
-func (s *RedisShards) Master(key string) *RedisHandle {
+// Master is the server that all others that run take for the master of a key. It waits until they agree.
+func (s *RedisShards) Master(key string) (master *RedisHandle) {
+	s.t.Helper()
+	Eventually(s.t, failoverWithin, func() bool { master = s.agreed(key); return master != nil }, "one master of "+key)
+	return master
+}
+
+// agreed is Master, or nil while they do not agree.
+func (s *RedisShards) agreed(key string) *RedisHandle {
 	at := ""
 	for _, n := range s.Servers {
 		if n.proc.pid() == 0 {
@@ -180,6 +187,6 @@ func masterOf(shard redis.ClusterShard) string {
 // Failover waits until all servers that run have agreed on another master of a key than the one that was lost.
 func (s *RedisShards) Failover(key string, lost *RedisHandle) (master *RedisHandle) {
 	s.t.Helper()
-	Eventually(s.t, startWithin, func() bool { master = s.Master(key); return master != nil && master != lost }, "another master of "+key)
+	Eventually(s.t, failoverWithin, func() bool { master = s.agreed(key); return master != nil && master != lost }, "another master of "+key)
 	return master
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // Eventually polls cond, about 50 times a second, until it is true (or its error nil). After timeout the test fails
-// with what was waited for and, where cond returns one, its last error. cond is always asked at least once.
+// with what was waited for and, where cond returns one, its last error. cond is always asked at least once. It waits in a
+// Cleanup, too.
 func Eventually[F func() bool | func() error](t testing.TB, timeout time.Duration, cond F, what string) {
 	t.Helper()
 	check, ok := any(cond).(func() error)
@@ -20,7 +21,7 @@ func Eventually[F func() bool | func() error](t testing.TB, timeout time.Duratio
 			return errors.New("not so")
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout) // that of the test is over when it cleans up
 	defer cancel()
 	if err := poll(ctx, check); err != nil {
 		t.Fatalf("wait %s for %s: %v", timeout, what, err)

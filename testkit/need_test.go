@@ -87,6 +87,20 @@ func TestEventually(t *testing.T) {
 	}
 }
 
+// The context of a test is over before it cleans up.
+func TestEventuallyWaitsInACleanup(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	t.Run("cleans up", func(t *testing.T) {
+		t.Cleanup(func() {
+			Eventually(t, time.Minute, func() bool { calls++; return calls == 3 }, "the third call")
+		})
+	})
+	if calls != 3 {
+		t.Errorf("asked %d times, want 3", calls)
+	}
+}
+
 func TestDatabaseName(t *testing.T) {
 	t.Parallel()
 	for _, test := range []string{"TestX", "", "Test/with ünïcode'; DROP TABLE", strings.Repeat("long", 50)} {

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
 
 // TestMain plays another process when a test has started it as one.
@@ -25,7 +23,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TESTKIT_PORTS") == "1" {
 		takePorts()
 	}
-	goleak.VerifyTestMain(m)
+	NoGoroutineLeft(m)
 }
 
 // victim starts both servers, prints "pid directory" of each and waits for its end.
@@ -83,8 +81,8 @@ func TestServersDieWithTheirProcess(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	for _, s := range servers {
-		Eventually(t, 20*time.Second, func() bool { return state(s.pid) == exited }, "the server to die with its process")
-		Eventually(t, 20*time.Second, func() bool {
+		Eventually(t, time.Minute, func() bool { return state(s.pid) == exited }, "the server to die with its process")
+		Eventually(t, time.Minute, func() bool {
 			_, err := os.Stat(s.home)
 			return errors.Is(err, os.ErrNotExist)
 		}, "its directory to be removed")
@@ -167,7 +165,7 @@ func TestEnded(t *testing.T) {
 	if err := os.WriteFile(over, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, 20*time.Second, func() bool { return a.PID() == 0 }, "the process to end by itself")
+	Eventually(t, time.Minute, func() bool { return a.PID() == 0 }, "the process to end by itself")
 	for _, do := range []func() error{func() error { return nil }, a.Kill, a.Stop} {
 		if err := do(); err != nil {
 			t.Error(err)

@@ -78,8 +78,20 @@ func (g *RedisGroup) ask(sentinel string) (map[string]string, error) {
 	return master, errors.Join(err, c.Close())
 }
 
-// Master is the server that all sentinels take for the master; nil while they do not agree.
-func (g *RedisGroup) Master() *RedisHandle {
+// failoverWithin is how long another master may take. A sentinel that was itself kept waiting for two seconds trusts nothing and
+// does nothing for half a minute (its TILT mode), and an election that failed is held again after ten seconds.
+const failoverWithin = 3 * time.Minute
+
+// Master is the server that all sentinels take for the master. It waits until they agree: on a busy machine they may think for a
+// moment that it is lost.
+func (g *RedisGroup) Master() (master *RedisHandle) {
+	g.t.Helper()
+	Eventually(g.t, failoverWithin, func() bool { master = g.agreed(); return master != nil }, "one master")
+	return master
+}
+
+// agreed is Master, or nil while they do not agree.
+func (g *RedisGroup) agreed() *RedisHandle {
 	at := ""
 	for _, addr := range g.Addrs {
 		master, err := g.ask(addr)
@@ -99,7 +111,7 @@ func (g *RedisGroup) Master() *RedisHandle {
 // Failover waits until the sentinels have agreed on another master than the one that was lost.
 func (g *RedisGroup) Failover(lost *RedisHandle) (master *RedisHandle) {
 	g.t.Helper()
-	Eventually(g.t, startWithin, func() bool { master = g.Master(); return master != nil && master != lost }, "another master")
+	Eventually(g.t, failoverWithin, func() bool { master = g.agreed(); return master != nil && master != lost }, "another master")
 	return master
 }
 

@@ -13,7 +13,7 @@ import (
 	"meterline/testkit"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func open(t *testing.T, databaseURL string) *sql.DB {
 	t.Helper()

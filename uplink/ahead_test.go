@@ -91,21 +91,21 @@ func TestALogThatFillsUpSaysSoOnce(t *testing.T) {
 		}
 		return -1
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool { return value("meterline_uplink_log_entries") == 790 }, "the backlog is seen")
+	testkit.Eventually(t, waitMost, func() bool { return value("meterline_uplink_log_entries") == 790 }, "the backlog is seen")
 	if value("meterline_uplink_log_alarm") != 0 || log.Alarms() != nil || value("meterline_uplink_log_full_ratio") != 0.79 {
 		t.Fatalf("at 790 of 1000: %v", log.Alarms())
 	}
 	fill(20)
-	testkit.Eventually(t, 20*time.Second, func() bool { return value("meterline_uplink_log_alarm") == 1 && len(log.Alarms()) == 1 }, "the alarm is raised")
+	testkit.Eventually(t, waitMost, func() bool { return value("meterline_uplink_log_alarm") == 1 && len(log.Alarms()) == 1 }, "the alarm is raised")
 	if value("meterline_uplink_log_oldest_seconds") <= 0 || value("meterline_uplink_log_bytes") <= 0 {
 		t.Error("age or bytes are not known")
 	}
 	log.Owns(nil) // another process reads it from now on
-	testkit.Eventually(t, 20*time.Second, func() bool { return value("meterline_uplink_log_oldest_seconds") == 0 }, "the age is not this process's to tell")
+	testkit.Eventually(t, waitMost, func() bool { return value("meterline_uplink_log_oldest_seconds") == 0 }, "the age is not this process's to tell")
 	fill(20)
 	r.until(830)
 	r.stored()
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		return value("meterline_uplink_log_alarm") == 0 && log.Alarms() == nil && value("meterline_uplink_log_oldest_seconds") == 0
 	}, "the alarm is over")
 	if n := strings.Count(mu.String(), "nearly full"); n != 1 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"meterline/command"
 	"meterline/testkit"
@@ -16,7 +15,7 @@ import (
 func follow(t *testing.T, log command.Log, at command.LogPosition, n int) ([]string, command.LogPosition) {
 	t.Helper()
 	var got []string
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		batches, err := log.Read(t.Context(), []command.LogPosition{at}, 3)
 		ok(t, err)
 		for _, u := range batches[0].Entries {

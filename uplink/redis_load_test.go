@@ -107,7 +107,7 @@ func (l *load) nothingLost() {
 	if l.failed.Load() == 0 {
 		l.t.Error("nobody noticed the failover: the test shows nothing")
 	}
-	testkit.Eventually(l.t, 20*time.Second, func() error {
+	testkit.Eventually(l.t, waitMost, func() error {
 		l.read()
 		for p := range l.told {
 			for i := range l.told[p].Load() {
@@ -126,11 +126,11 @@ func TestRedisFailoverUnderLoad(t *testing.T) {
 	log := uplink.NewRedis(bySentinel(t, g), uplink.Options{Replicas: 1})
 	run(t, log)
 	l := startLoad(t, log, 4)
-	l.further(50, 30*time.Second, "load")
+	l.further(50, 2*waitMost, "load")
 	lost := g.Master()
 	lost.Kill()
 	g.Failover(lost)
-	l.further(50, 60*time.Second, "appends after the failover")
+	l.further(50, 2*waitMost, "appends after the failover")
 	l.nothingLost()
 }
 
@@ -145,11 +145,11 @@ func TestRedisClusterFailoverUnderLoad(t *testing.T) {
 	log := uplink.NewRedis(c, uplink.Options{Replicas: 1})
 	run(t, log)
 	l := startLoad(t, log, partitions)
-	l.further(20, 30*time.Second, "load")
+	l.further(20, 2*waitMost, "load")
 	lost := g.Master(stream)
 	lost.Kill()
 	g.Failover(stream, lost)
 	lost.Start()
-	l.further(20, 60*time.Second, "appends after the failover")
+	l.further(20, 2*waitMost, "appends after the failover")
 	l.nothingLost()
 }

@@ -143,7 +143,7 @@ func TestRedisTrimsOnlyWhatIsStored(t *testing.T) {
 	log.Stored(t.Context(), []command.LogPosition{{Partition: 0, Generation: "another", Position: r.at[0].Position}})
 	log.Stored(t.Context(), []command.LogPosition{mark})
 	// Trimming is by whole nodes of some 100 entries.
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, waitMost, func() error {
 		if n := length(); n > all-300 {
 			return fmt.Errorf("%d entries", n)
 		}
@@ -215,7 +215,7 @@ func TestRedisKilledLosesNothingItTook(t *testing.T) {
 	for round := range 3 {
 		for i := range 20 {
 			p := fmt.Sprintf("%d.%d", round, i)
-			testkit.Eventually(t, 10*time.Second, func() error {
+			testkit.Eventually(t, waitMost, func() error {
 				return log.Append(t.Context(), []command.Uplink{entry(0, "e-1", p)})
 			}, "Redis to take it")
 			taken = append(taken, p)
@@ -223,7 +223,7 @@ func TestRedisKilledLosesNothingItTook(t *testing.T) {
 		h.Kill()
 		h.Start()
 	}
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, waitMost, func() error {
 		_, err := log.Read(t.Context(), r.at, 1)
 		return err
 	}, "Redis to be back")
@@ -245,6 +245,7 @@ func TestRedisKilledLosesNothingItTook(t *testing.T) {
 func TestRedisAwayOrPaused(t *testing.T) {
 	h, _, log := private(t, uplink.Options{})
 	add(t, log, "a")
+	pulse := testkit.StartPulse(t)
 	fails := func() {
 		t.Helper()
 		ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -256,7 +257,7 @@ func TestRedisAwayOrPaused(t *testing.T) {
 		if _, err := log.Read(ctx, newReader(t, log, 1).at, 10); err == nil {
 			t.Fatal("Read says nothing")
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > pulse.Limit(3*time.Second) {
 			t.Fatalf("took %s with 100 ms to go", took)
 		}
 	}
@@ -266,7 +267,7 @@ func TestRedisAwayOrPaused(t *testing.T) {
 	h.Stop()
 	fails()
 	h.Start()
-	testkit.Eventually(t, 10*time.Second, func() error { return log.Append(t.Context(), []command.Uplink{entry(0, "e-1", "c")}) }, "Redis to be back")
+	testkit.Eventually(t, waitMost, func() error { return log.Append(t.Context(), []command.Uplink{entry(0, "e-1", "c")}) }, "Redis to be back")
 }
 
 func TestRedisDurabilityIsChecked(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"meterline/testkit"
 )
@@ -38,7 +37,7 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 
 	d := e.play("d1", secrets["device secret"], false)
 	v := e.issue(`{"kind":"device.ping","targets":{"device_ids":["d1"]},"params":{}}`)
-	d.next(10 * time.Second)
+	d.next(waitMost)
 	d.up("result", result(v.ID, "d1", "1234.5", at))
 	for _, payload := range []string{
 		canary, `{"v":9,"x":"` + canary + `"}`, `{"v":1,"readings":[{"device_id":"d1","item":"` + canary + `","value":"` + canary + `"}]}`,
@@ -103,18 +102,16 @@ func TestLogsShowNoSecretAndNoPayload(t *testing.T) {
 	}
 	e.must("PATCH", "/v1/devices/d1", `{"enabled":false}`)
 	e.must("DELETE", "/v1/tokens/"+token.ID, "")
-	testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(logged.Text(), "banned for wrong secrets") }, "a ban is logged")
-	testkit.Eventually(t, 20*time.Second, func() bool { return len(e.letters()) > 0 }, "dead letters are kept")
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool { return strings.Contains(logged.Text(), "banned for wrong secrets") }, "a ban is logged")
+	testkit.Eventually(t, waitMost, func() bool { return len(e.letters()) > 0 }, "dead letters are kept")
+	testkit.Eventually(t, waitMost, func() bool {
 		return strings.Contains(string(e.must("GET", "/v1/events", "").body), "two devices with one identity")
 	}, "the hold-off is a security event")
 
-	said := logged.Text()
 	for _, happened := range []string{"client refused", "held off", "gateway is up", "backend is up"} {
-		if !strings.Contains(said, happened) {
-			t.Errorf("nothing was logged of %q", happened)
-		}
+		testkit.Eventually(t, waitMost, func() bool { return strings.Contains(logged.Text(), happened) }, happened+" in the log")
 	}
+	said := logged.Text()
 	for line := range strings.Lines(said) {
 		for what, secret := range secrets {
 			if strings.Contains(line, secret) {

@@ -17,6 +17,9 @@ import (
 	"meterline/testkit"
 )
 
+// waitMost is how long a test waits for what must come. Only a test that fails waits so long.
+const waitMost = time.Minute
+
 // house is a standalone for tests: the real thing in one process, on ports of its own.
 type house struct {
 	*standalone
@@ -152,7 +155,7 @@ func (h *house) recorded(id command.ID) command.OperationView {
 func (h *house) late(id command.ID) command.OperationView {
 	h.t.Helper()
 	var o command.OperationView
-	testkit.Eventually(h.t, 20*time.Second, func() bool { o = h.operation(id); return o.LateResultAt != nil }, "the operation notes a late result")
+	testkit.Eventually(h.t, waitMost, func() bool { o = h.operation(id); return o.LateResultAt != nil }, "the operation notes a late result")
 	return o
 }
 
@@ -160,7 +163,7 @@ func (h *house) late(id command.ID) command.OperationView {
 func (h *house) become(id command.ID, s command.State) command.OperationView {
 	h.t.Helper()
 	var o command.OperationView
-	testkit.Eventually(h.t, 20*time.Second, func() bool { o = h.operation(id); return o.State == s }, "operation becomes "+string(s))
+	testkit.Eventually(h.t, waitMost, func() bool { o = h.operation(id); return o.State == s }, "operation becomes "+string(s))
 	return o
 }
 
@@ -188,8 +191,8 @@ func (h *house) play(id, password string, hold bool) *player {
 
 func wait(t *testing.T, token paho.Token) {
 	t.Helper()
-	if !token.WaitTimeout(10 * time.Second) {
-		t.Fatal("no answer from the broker within 10 s")
+	if !token.WaitTimeout(waitMost) {
+		t.Fatalf("no answer from the broker within %s", waitMost)
 	}
 	if err := token.Error(); err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestLargeCommand(t *testing.T) {
 		Items      []command.OperationView
 		NextCursor *string `json:"next_cursor"`
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		seen, cursor := map[string]bool{}, ""
 		for {
 			page.NextCursor = nil
@@ -71,17 +71,17 @@ func TestWindow(t *testing.T) {
 	p := h.play("ipc-1", h.many("ipc-1", 100), false)
 	p.up("event", map[string]any{"v": 1, "message_id": "h", "type": "hello", "data": map[string]any{"window": 5}})
 	v := h.issue(`{"kind":"meter.read","targets":{"tags":{"ipc":"ipc-1"}},"items":["1-0:1.8.0"]}`)
-	m, _ := p.next(5 * time.Second)
+	m, _ := p.next(waitMost)
 	if m.CommandID != v.ID || len(m.Targets) != 5 || string(m.Targets[0].Route) == "" {
 		t.Fatalf("%d targets", len(m.Targets))
 	}
 	p.up("result", result(v.ID, string(m.Targets[0].DeviceID), "1", at))
-	if m, _ = p.next(5 * time.Second); len(m.Targets) != 1 {
+	if m, _ = p.next(waitMost); len(m.Targets) != 1 {
 		t.Fatalf("%d targets for one free place", len(m.Targets))
 	}
 	// The reserve is for real-time work alone.
 	urgent := h.issue(read("ipc-1-m0099", "realtime", ""))
-	if m, _ = p.next(5 * time.Second); m.CommandID != urgent.ID {
+	if m, _ = p.next(waitMost); m.CommandID != urgent.ID {
 		t.Fatalf("got %s", m.CommandID)
 	}
 }
@@ -93,7 +93,7 @@ func TestRestart(t *testing.T) {
 	h := openHouse(t, data, nil)
 	first, second := h.direct("d1"), h.direct("d2")
 	waiting, sent := h.issue(read("d1", "async", "")), h.issue(read("d2", "async", ""))
-	h.play("d2", second, false).next(5 * time.Second)
+	h.play("d2", second, false).next(waitMost)
 	h.become(sent.ID, command.Delivered)
 	h.stack.Unwind()
 
@@ -106,7 +106,7 @@ func TestRestart(t *testing.T) {
 	if o := again.become(sent.ID, command.Succeeded); o.Attempts != 1 {
 		t.Fatalf("%+v", o)
 	}
-	if m, _ := again.play("d1", first, false).next(5 * time.Second); m.CommandID != waiting.ID {
+	if m, _ := again.play("d1", first, false).next(waitMost); m.CommandID != waiting.ID {
 		t.Fatalf("%+v", m)
 	}
 }
@@ -117,7 +117,7 @@ func TestDisablingCancels(t *testing.T) {
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 	h.must("PATCH", "/v1/devices/d1", `{"enabled":false}`, "Content-Type", "application/merge-patch+json")
 	if o := h.operation(v.ID); o.State != command.Cancelled || o.Delivery == command.NeverSent {
 		t.Fatalf("%+v", o)
@@ -135,7 +135,7 @@ func TestMoving(t *testing.T) {
 	p := h.play("ipc-2", h.many("ipc-2", 1), false)
 	v := h.issue(read("ipc-1-m0000", "async", ""))
 	h.must("PATCH", "/v1/devices/ipc-1-m0000", `{"endpoint_id":"ipc-2"}`, "Content-Type", "application/merge-patch+json")
-	m, _ := p.next(5 * time.Second)
+	m, _ := p.next(waitMost)
 	if m.CommandID != v.ID || m.Targets[0].DeviceID != "ipc-1-m0000" {
 		t.Fatalf("%+v", m)
 	}
@@ -147,7 +147,7 @@ func TestEventStream(t *testing.T) {
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 	follow := func(lastID string) (ids, states []string) {
 		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 		defer stop()

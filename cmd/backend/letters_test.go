@@ -34,7 +34,7 @@ func (h *house) lettersOf(query string) []command.DeadLetter {
 func (h *house) handled(id string) command.DeadLetter {
 	h.t.Helper()
 	var l command.DeadLetter
-	testkit.Eventually(h.t, 20*time.Second, func() bool { l = h.letter(id); return l.HandledAt != nil }, "the letter is handled again")
+	testkit.Eventually(h.t, waitMost, func() bool { l = h.letter(id); return l.HandledAt != nil }, "the letter is handled again")
 	return l
 }
 
@@ -139,7 +139,7 @@ func TestReplayOfDeadOperations(t *testing.T) {
 	}
 	p := h.play("ipc", ipc.Credentials.Password, false)
 	dead := h.issue(`{"kind":"meter.read","targets":{"device_ids":["m1","m2","m3"]},"items":["1-0:1.8.0"],"max_attempts":1}`)
-	testkit.Eventually(t, 20*time.Second, func() bool { return len(h.lettersOf("command_id="+string(dead.ID))) == 3 }, "the operations die")
+	testkit.Eventually(t, waitMost, func() bool { return len(h.lettersOf("command_id="+string(dead.ID))) == 3 }, "the operations die")
 	p.client.Disconnect(0)
 	h.stack.Unwind()
 	h = openHouse(t, data, nil) // with time to answer
@@ -157,7 +157,7 @@ func TestReplayOfDeadOperations(t *testing.T) {
 	if other := h.decide("replay", `{"all":true}`); other.Letters != 0 || other.Skipped != 1 {
 		t.Fatalf("%+v", other)
 	}
-	c, _ := p.next(10 * time.Second)
+	c, _ := p.next(waitMost)
 	if c.CommandID != done.Commands[0] || len(c.Targets) != 2 {
 		t.Fatalf("%+v", c)
 	}
@@ -185,7 +185,7 @@ func TestDeadLettersOfAnotherTenant(t *testing.T) {
 	password := e.direct("d1")
 	p := e.play("d1", password, false)
 	p.up("event", []byte("rubbish"))
-	testkit.Eventually(t, 20*time.Second, func() bool { return len(e.letters()) == 1 }, "the letter is there")
+	testkit.Eventually(t, waitMost, func() bool { return len(e.letters()) == 1 }, "the letter is there")
 	id := e.letters()[0].ID
 	ours := e.token
 	e.token = strings.TrimSpace(e.once("token", "create", "--tenant", "other", "--scopes", "admin"))
@@ -250,7 +250,7 @@ func TestLettersInThreeProcesses(t *testing.T) {
 	if out, err := pub.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	testkit.Eventually(t, 20*time.Second, func() bool { return len(e.letters()) == 1 }, "the letter is there")
+	testkit.Eventually(t, waitMost, func() bool { return len(e.letters()) == 1 }, "the letter is there")
 	l := e.letters()[0]
 	if l.Cause != "UNSUPPORTED_VERSION" || l.Payload == nil || !strings.HasPrefix(l.Gateway, "g1/") {
 		t.Fatalf("%+v", l)
@@ -312,7 +312,7 @@ func TestKillInTheMiddleOfABulkReplay(t *testing.T) {
 	}
 	p.acknowledged()
 	count := func(where string) (n int) { e.query(&n, `SELECT count(*) FROM dead_letters WHERE `+where); return n }
-	testkit.Eventually(t, 60*time.Second, func() bool { return count("status = 'open'") == letters }, "all are dead letters")
+	testkit.Eventually(t, waitMost, func() bool { return count("status = 'open'") == letters }, "all are dead letters")
 	e.must("POST", "/v1/devices/import", devices.String(), "Content-Type", "application/x-ndjson")
 
 	// The middle is held fast: the reading of one letter waits for a transaction of ours.
@@ -335,7 +335,7 @@ func TestKillInTheMiddleOfABulkReplay(t *testing.T) {
 		}
 	}()
 	handled := 0
-	testkit.Eventually(t, 60*time.Second, func() bool {
+	testkit.Eventually(t, waitMost, func() bool {
 		e.query(&handled, `SELECT count(*) FROM dead_letters WHERE handled_at IS NOT NULL`)
 		return handled > 0
 	}, "some are handled again")
@@ -353,7 +353,7 @@ func TestKillInTheMiddleOfABulkReplay(t *testing.T) {
 	if done.Letters != letters || done.Uplinks != letters || done.More {
 		t.Fatalf("%+v", done)
 	}
-	testkit.Eventually(t, 60*time.Second, func() bool { return count("handled_at IS NOT NULL") == letters }, "all are handled again")
+	testkit.Eventually(t, waitMost, func() bool { return count("handled_at IS NOT NULL") == letters }, "all are handled again")
 	var readings, distinct int
 	e.query(&readings, `SELECT count(*) FROM readings`)
 	e.query(&distinct, `SELECT count(DISTINCT device_id) FROM readings`)

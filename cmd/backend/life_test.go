@@ -19,12 +19,14 @@ func TestReadingComesBack(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
-	go func() {
-		c, _ := p.next(5 * time.Second)
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		c, _ := p.next(waitMost)
 		p.up("ack", map[string]any{"v": 1, "command_id": c.CommandID, "device_ids": []string{"d1"}, "status": "accepted"})
 		p.up("result", result(c.CommandID, "d1", "1234.50", at))
-	}()
-	a := h.must("POST", "/v1/commands", read("d1", "realtime", ""), "Prefer", "wait=10")
+	})
+	a := h.must("POST", "/v1/commands", read("d1", "realtime", `,"timeout_s":60`), "Prefer", "wait=60")
+	answering.Wait() // the answer may come before the device has its PUBACK
 	if a.status != 200 || a.header.Get("Preference-Applied") == "" {
 		t.Fatalf("status %d, Preference-Applied %q", a.status, a.header.Get("Preference-Applied"))
 	}
@@ -53,8 +55,13 @@ func TestOfflineEndpointGetsItWhenItSubscribes(t *testing.T) {
 	if o := h.operation(v.ID); o.State != command.Queued || o.Delivery != command.NeverSent || o.Attempts != 0 {
 		t.Fatalf("%+v", o)
 	}
+	pulse := testkit.StartPulse(t)
 	p := h.play("d1", password, false)
-	c, _ := p.next(time.Second)
+	began := time.Now()
+	c, _ := p.next(waitMost)
+	if took := time.Since(began); took > pulse.Limit(time.Second) {
+		t.Errorf("it took %s", took)
+	}
 	if c.CommandID != v.ID || c.Attempt != 1 || c.Targets[0].DeviceID != "d1" {
 		t.Fatalf("%+v", c)
 	}
@@ -88,11 +95,12 @@ func TestResultWhileQueuedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(o *command.WorkerOptions) {
 		o.RunTimeout = command.ForAll(200 * time.Millisecond)
+		o.RetryAfter = command.ForAll([]time.Duration{time.Hour}) // it stays queued until the test has seen it
 	})
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
-	p.next(5 * time.Second)
-	testkit.Eventually(t, 10*time.Second, func() bool {
+	p.next(waitMost)
+	testkit.Eventually(t, waitMost, func() bool {
 		o := h.operation(v.ID)
 		return o.State == command.Queued && o.Attempts == 1 && o.Delivery == command.Acked
 	}, "the operation is queued again")
@@ -110,7 +118,7 @@ func TestAttemptsUsedUp(t *testing.T) {
 	})
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", `,"max_attempts":1`))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 	o := h.become(v.ID, command.Dead)
 	if o.Error == nil || o.Error.Code != command.CodeAttemptsUsedUp {
 		t.Fatalf("%+v", o)
@@ -124,7 +132,7 @@ func TestAttemptsUsedUp(t *testing.T) {
 	if replayed.Status != command.LetterReplayed || replayed.NewCommand == "" {
 		t.Fatalf("%+v", replayed)
 	}
-	c, _ := p.next(5 * time.Second)
+	c, _ := p.next(waitMost)
 	if c.CommandID != replayed.NewCommand {
 		t.Fatalf("got %s, want %s", c.CommandID, replayed.NewCommand)
 	}
@@ -139,7 +147,7 @@ func TestTwoResults(t *testing.T) {
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 	p.up("result", result(v.ID, "d1", "1.5", at))
 	p.up("result", result(v.ID, "d1", "1.5", at))
 	if o := h.recorded(v.ID); o.State != command.Succeeded || o.LateResultAt != nil {
@@ -163,12 +171,12 @@ func TestAnswerBeforePuback(t *testing.T) {
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), true)
 	v := h.issue(read("d1", "async", ""))
-	_, m := p.next(5 * time.Second)
+	_, m := p.next(waitMost)
 	p.up("result", result(v.ID, "d1", "3", at))
 	o := h.become(v.ID, command.Succeeded)
 	m.Ack()
 	second := h.issue(read("d1", "async", "")) // the window of one is free again
-	if c, _ := p.next(5 * time.Second); c.CommandID != second.ID {
+	if c, _ := p.next(waitMost); c.CommandID != second.ID {
 		t.Fatalf("got %s", c.CommandID)
 	}
 	if after := h.operation(v.ID); after.Version != o.Version || after.State != command.Succeeded {
@@ -216,7 +224,7 @@ func TestPoison(t *testing.T) {
 	h.direct("d2")
 	v := h.issue(read("d1", "async", ""))
 	other := h.issue(read("d2", "async", ""))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 
 	p.up("result", []byte("not json"))
 	p.up("result", []byte(`{"v":9,"results":[]}`))
@@ -258,7 +266,7 @@ func TestFailAndRetry(t *testing.T) {
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
 	v := h.issue(read("d1", "async", ""))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 	p.up("result", map[string]any{"v": 1, "results": []any{map[string]any{"command_id": v.ID, "device_id": "d1", "status": "error", "code": "BUS_TIMEOUT", "message": "silence"}}})
 	o := h.become(v.ID, command.Failed)
 	if o.Error.Code != "BUS_TIMEOUT" || o.Error.Message != "silence" {
@@ -270,7 +278,7 @@ func TestFailAndRetry(t *testing.T) {
 		t.Fatalf("%+v", whole)
 	}
 	h.must("POST", "/v1/commands/"+string(v.ID)+"/retry", "").into(t, &again)
-	if c, _ := p.next(5 * time.Second); c.CommandID != again.ID || again.ParentID == nil || *again.ParentID != v.ID {
+	if c, _ := p.next(waitMost); c.CommandID != again.ID || again.ParentID == nil || *again.ParentID != v.ID {
 		t.Fatalf("%+v", again)
 	}
 	p.up("result", result(again.ID, "d1", "1", at))
@@ -283,13 +291,13 @@ func TestCancel(t *testing.T) {
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
 	first, second := h.issue(read("d1", "async", "")), h.issue(read("d1", "async", ""))
-	p.next(5 * time.Second)
+	p.next(waitMost)
 	var v command.View
 	h.must("POST", "/v1/commands/"+string(first.ID)+"/cancel", "").into(t, &v)
 	if v.Status != command.StatusCancelled || v.Operations[0].Delivery == command.NeverSent {
 		t.Fatalf("%+v", v)
 	}
-	if c, _ := p.next(5 * time.Second); c.CommandID != second.ID {
+	if c, _ := p.next(waitMost); c.CommandID != second.ID {
 		t.Fatalf("the place of a cancelled operation was not freed: got %s", c.CommandID)
 	}
 	p.up("result", result(first.ID, "d1", "4", at))
@@ -303,9 +311,9 @@ func TestNotBefore(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, nil)
 	p := h.play("d1", h.direct("d1"), false)
-	when := time.Now().Add(2 * time.Second).UTC()
+	when := time.Now().Add(2 * time.Second).UTC().Truncate(time.Millisecond) // SQLite's clock ticks in milliseconds
 	v := h.issue(read("d1", "async", `,"not_before":"`+when.Format(time.RFC3339Nano)+`"`))
-	c, _ := p.next(10 * time.Second)
+	c, _ := p.next(waitMost)
 	if c.CommandID != v.ID || time.Now().Before(when) {
 		t.Fatalf("sent %s early", time.Until(when))
 	}
@@ -323,7 +331,7 @@ func TestFromStock(t *testing.T) {
 		t.Fatalf("%+v", v)
 	}
 	asked := h.issue(`{"kind":"meter.read","mode":"realtime","targets":{"device_ids":["d1"]},"items":["1-0:1.8.0","1-0:2.8.0"],"max_age_s":60}`)
-	if c, _ := p.next(5 * time.Second); c.CommandID != asked.ID {
+	if c, _ := p.next(waitMost); c.CommandID != asked.ID {
 		t.Fatalf("%+v", c)
 	}
 }

@@ -49,7 +49,21 @@ func (e *estate) pushing(meters int) *simulated {
 func (s *simulated) acks(t *testing.T, what string, more int) {
 	t.Helper()
 	from := s.ledger.Acked()
-	testkit.Eventually(t, time.Minute, func() bool { return s.ledger.Acked() >= from+more }, what)
+	testkit.Eventually(t, waitMost, func() bool { return s.ledger.Acked() >= from+more }, what)
+}
+
+// settled waits until what was under way is answered, and gives how many readings were acknowledged until then: nothing
+// comes for two seconds, or, where answers do not end, for once the fault is half over.
+func (s *simulated) settled() (acked int) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	began := time.Now()
+	for last := began; time.Since(last) < 2*time.Second && time.Since(began) < faultFor/2; <-tick.C {
+		if now := s.ledger.Acked(); now != acked {
+			acked, last = now, time.Now()
+		}
+	}
+	return acked
 }
 
 // metric sums up a metric over its labels; -1 when it cannot be had.
@@ -73,7 +87,11 @@ func (e *estate) metric(address, name string) (sum float64) {
 // bounded runs the fault and looks at the gateway's memory and goroutines while it lasts.
 func (e *estate) bounded(what string, during func(<-chan time.Time)) {
 	e.t.Helper()
-	goroutines, memory := e.metric(e.edgeHTTP, "go_goroutines"), e.metric(e.edgeHTTP, "process_resident_memory_bytes")
+	var goroutines, memory float64
+	testkit.Eventually(e.t, waitMost, func() bool {
+		goroutines, memory = e.metric(e.edgeHTTP, "go_goroutines"), e.metric(e.edgeHTTP, "process_resident_memory_bytes")
+		return goroutines > 0 && memory > 0
+	}, "the gateway's metrics")
 	most, mostMemory := goroutines, memory
 	over := time.After(faultFor)
 	stop, looked := make(chan struct{}), make(chan struct{})
@@ -105,7 +123,7 @@ func (e *estate) bounded(what string, during func(<-chan time.Time)) {
 func (e *estate) inOrder(s *simulated) {
 	e.t.Helper()
 	s.stop()
-	v, err := s.ledger.Check(e.t.Context(), s.api, 60*time.Second)
+	v, err := s.ledger.Check(e.t.Context(), s.api, waitMost)
 	if err != nil || v.Losses != 0 || v.Duplicates != 0 || v.Checked == 0 {
 		e.t.Fatalf("%v: %+v", err, v)
 	}
@@ -129,15 +147,12 @@ func (e *estate) unacked(s *simulated, what string, server interface {
 		server.Pause()
 		resume := sync.OnceFunc(server.Resume)
 		defer resume()
-		<-time.After(2 * time.Second) // what was under way before is answered
-		acked := s.ledger.Acked()
+		acked := s.settled()
 		<-over
 		if now := s.ledger.Acked(); now != acked {
 			e.t.Errorf("%s: %d readings were acknowledged meanwhile", what, now-acked)
 		}
-		if n := e.metric(e.edgeHTTP, counted); n < 1 {
-			e.t.Errorf("%s: %s is %v", what, counted, n)
-		}
+		testkit.Eventually(e.t, waitMost, func() bool { return e.metric(e.edgeHTTP, counted) >= 1 }, what+": "+counted)
 	})
 }
 
@@ -174,6 +189,7 @@ var mutations = []struct{ method, path, body string }{
 // the live state is still shown.
 func (e *estate) refused(id command.ID) {
 	e.t.Helper()
+	pulse := testkit.StartPulse(e.t)
 	for _, m := range mutations {
 		began := time.Now()
 		request, err := http.NewRequestWithContext(e.t.Context(), m.method, e.http+strings.ReplaceAll(m.path, "{id}", string(id)), strings.NewReader(m.body))
@@ -194,7 +210,7 @@ func (e *estate) refused(id command.ID) {
 			continue
 		}
 		_ = a.Body.Close()
-		if took := time.Since(began); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" || took > 6*time.Second {
+		if took := time.Since(began); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" || took > pulse.Limit(6*time.Second) {
 			e.t.Errorf("%s %s: %d, Retry-After %q, after %v", m.method, m.path, a.StatusCode, a.Header.Get("Retry-After"), took)
 		}
 	}
@@ -222,10 +238,10 @@ func TestRecordAway(t *testing.T) {
 				defer end()
 				e.refused(v.ID)
 				s.acks(t, "readings are acknowledged without the record", 10*s.total)
-				testkit.Eventually(t, faultFor, func() bool { return e.metric(e.http, "meterline_uplink_log_oldest_seconds") > 3 }, "the backlog gets old")
+				testkit.Eventually(t, waitMost, func() bool { return e.metric(e.http, "meterline_uplink_log_oldest_seconds") > 3 }, "the backlog gets old")
 				<-over
 			})
-			testkit.Eventually(t, time.Minute, func() bool {
+			testkit.Eventually(t, waitMost, func() bool {
 				age := e.metric(e.http, "meterline_uplink_log_oldest_seconds")
 				return age >= 0 && age < 2
 			}, "the backlog has drained")

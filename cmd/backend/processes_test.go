@@ -151,7 +151,7 @@ func (e *estate) startGatewayAt(id, address string) *exec.Cmd {
 func (e *estate) startGatewayWith(id, address, http string) *exec.Cmd {
 	e.t.Helper()
 	c := e.start("gateway", "--id", id, "--mqtt", address, "--http", http, "--uplink", e.uplink)
-	testkit.Eventually(e.t, 20*time.Second, func() bool {
+	testkit.Eventually(e.t, waitMost, func() bool {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			return false
@@ -164,7 +164,7 @@ func (e *estate) startGatewayWith(id, address, http string) *exec.Cmd {
 func (e *estate) startBackend() {
 	e.t.Helper()
 	e.backend = e.start("backend", "serve", "--http", "127.0.0.1:"+e.httpPort, "--request-rate", "0")
-	testkit.Eventually(e.t, 20*time.Second, func() bool {
+	testkit.Eventually(e.t, waitMost, func() bool {
 		r, err := http.Get(e.http + "/readyz")
 		if err != nil {
 			return false
@@ -185,13 +185,19 @@ type simulated struct {
 // simulate registers and runs IPCs with meters that answer quickly.
 func (e *estate) simulate(ipcs, meters int) *simulated {
 	e.t.Helper()
+	return e.simulateAt(ipcs, meters, 10*time.Millisecond, 60*time.Millisecond)
+}
+
+// simulateAt is simulate with meters that answer within these times.
+func (e *estate) simulateAt(ipcs, meters int, soonest, latest time.Duration) *simulated {
+	e.t.Helper()
 	api := simulator.NewAPI(e.http, e.token)
 	sites := simulator.Layout{Prefix: "sim", IPCs: ipcs, MetersPerIPC: meters, BusesPerIPC: 2, Key: "k"}.Sites()
 	if err := api.Install(e.t.Context(), sites, "sim"); err != nil {
 		e.t.Fatal(err)
 	}
 	behaviour := simulator.DefaultBehaviour()
-	behaviour.AnswerMin, behaviour.AnswerMax, behaviour.BusTimeoutRate = 10*time.Millisecond, 60*time.Millisecond, 0
+	behaviour.AnswerMin, behaviour.AnswerMax, behaviour.BusTimeoutRate = soonest, latest, 0
 	s := &simulated{ledger: simulator.NewLedger(), api: api, total: ipcs * meters}
 	var err error
 	if s.fleet, err = simulator.New(simulator.Options{Brokers: []string{e.mqtt}, Sites: sites, Behaviour: behaviour, Ledger: s.ledger}); err != nil {
@@ -203,7 +209,7 @@ func (e *estate) simulate(ipcs, meters int) *simulated {
 	e.t.Cleanup(func() { stop(); running.Wait(); api.Close() })
 	select {
 	case <-s.fleet.Ready():
-	case <-time.After(30 * time.Second):
+	case <-time.After(waitMost):
 		e.t.Fatal("the fleet did not connect")
 	}
 	return s
@@ -211,7 +217,7 @@ func (e *estate) simulate(ipcs, meters int) *simulated {
 
 // readAll issues a command for the whole fleet.
 func (e *estate) readAll(mode string) command.View {
-	return e.issue(`{"kind":"meter.read","mode":"` + mode + `","targets":{"group":"sim"},"items":["1-0:1.8.0"],"timeout_s":120}`)
+	return e.issue(`{"kind":"meter.read","mode":"` + mode + `","targets":{"group":"sim"},"items":["1-0:1.8.0"],"timeout_s":300}`)
 }
 
 // until polls a command every 100 ms until done says so. The counts must be right in every poll: they sum up, what has ended
@@ -222,7 +228,7 @@ func (e *estate) until(id command.ID, done func(command.View) bool) command.View
 	var v command.View
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(100 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); <-tick.C {
 		a, err := e.poll(id)
 		if err != nil {
 			continue // the backend is away
@@ -284,7 +290,9 @@ func checkCounts(v command.View, ended int) error {
 // verify checks that every acknowledged reading is stored exactly once and every operation has ended.
 func (e *estate) verify(s *simulated, id command.ID) {
 	e.t.Helper()
-	v, err := s.ledger.Check(e.t.Context(), s.api, 20*time.Second)
+	// A result counts when it is appended: its command may have ended before the device has its PUBACK.
+	testkit.Eventually(e.t, waitMost, func() bool { return s.ledger.Acked() >= s.total }, "all readings are acknowledged")
+	v, err := s.ledger.Check(e.t.Context(), s.api, waitMost)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func TestRedisSentinelByTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kill(c) })
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, waitMost, func() error {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+sentinel)
 		if err != nil {
 			return err

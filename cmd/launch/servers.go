@@ -54,7 +54,7 @@ func CheckDatabaseURL(databaseURL string) error {
 
 // Store opens the record, which must be migrated, and reads what the processes share.
 func Store(ctx context.Context, databaseURL string) (*store.DB, store.Settings, error) {
-	ctx, stop := context.WithTimeout(ctx, reachWithin)
+	ctx, stop := reaching(ctx, databaseURL)
 	defer stop()
 	db, err := store.Open(ctx, store.Options{URL: databaseURL})
 	if err != nil {
@@ -65,4 +65,13 @@ func Store(ctx context.Context, databaseURL string) (*store.DB, store.Settings, 
 		return nil, store.Settings{}, errors.Join(err, db.Close())
 	}
 	return db, settings, nil
+}
+
+// reaching bounds how long a server is waited for. A file is there or it is not, and opening it is work: what the last process
+// left in its log is read and synced first, which may take its time on a slow or busy disk.
+func reaching(ctx context.Context, databaseURL string) (context.Context, context.CancelFunc) {
+	if strings.HasPrefix(databaseURL, "sqlite:") {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, reachWithin)
 }

@@ -18,7 +18,6 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
-	"go.uber.org/goleak"
 
 	"meterline/command"
 	"meterline/meterread"
@@ -27,7 +26,7 @@ import (
 	"meterline/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
 // plant is the smallest thing the simulator can be run against: a stock broker and an API that sends each command to its
 // endpoints and keeps what they answer. It can be told to lose or to double readings that it has acknowledged.
@@ -117,7 +116,7 @@ func startPlant(t *testing.T) *plant {
 	t.Cleanup(func() {
 		p.api.Close()
 		// mochi's Close deadlocks when a client comes or goes at that moment (a recursive read lock), so nobody must be there.
-		testkit.Eventually(t, 10*time.Second, guest.gone, "the clients of the simulator have left")
+		testkit.Eventually(t, time.Minute, guest.gone, "the clients of the simulator have left")
 		_ = p.server.Close()
 	})
 	return p
@@ -328,12 +327,10 @@ func TestLossesAndDuplicatesFailTheRun(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	p := startPlant(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	nowhere, err := testkit.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	nowhere := closed.Addr().String()
-	_ = closed.Close()
 	for want, arg := range map[string]string{"reach broker": "--broker=" + nowhere, "connection refused": "--api=http://" + nowhere,
 		"401 UNAUTHORIZED": "--token=bad"} {
 		// kong takes the last value of a flag, brokers are added: so the good one goes.
@@ -363,7 +360,7 @@ func TestInterruptedRunReports(t *testing.T) {
 	}()
 	beat := time.NewTicker(2 * time.Millisecond)
 	defer beat.Stop()
-	for deadline := time.Now().Add(10 * time.Second); p.server.Info.Clone().MessagesReceived < 20 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); p.server.Info.Clone().MessagesReceived < 20 && time.Now().Before(deadline); {
 		<-beat.C
 	}
 	interrupt()

@@ -115,7 +115,7 @@ func TestCredentialsAreCached(t *testing.T) {
 		t.Error("asked again within 30 s")
 	}
 	r.creds.fail(errors.New("away"))
-	r.Broker.creds.now = func() time.Time { return time.Now().Add(time.Hour) }
+	setClock(&r.Broker.creds.mu, &r.Broker.creds.now, time.Now().Add(time.Hour))
 	r.connect(t, dev("d1")) // stale is good enough now
 	c := r.dial(t, dev("d2"))
 	if c.connack.ReasonCode != 3 { // server unavailable: not the client's fault
@@ -142,7 +142,7 @@ func TestChangedSecret(t *testing.T) {
 	// Without Forget a secret that does not match is looked up once more.
 	k.MAC = pepper.MAC("newer")
 	r.creds.set(k)
-	r.Broker.creds.now = func() time.Time { return time.Now().Add(2 * credentialsDoubt) }
+	setClock(&r.Broker.creds.mu, &r.Broker.creds.now, time.Now().Add(2*credentialsDoubt))
 	r.connect(t, hi{id: "d1", user: "d1", pass: "newer"})
 }
 

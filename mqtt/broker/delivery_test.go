@@ -187,9 +187,10 @@ func TestRejectedByTheEndpointIsNotDelivered(t *testing.T) {
 func TestAnEndpointThatNeverAcknowledgesIsStopped(t *testing.T) {
 	r := start(t)
 	d := r.listening(t, dev("d1"))
+	began := time.Now() // not later than it is sent
 	r.backend(t).command("d1", "m1", 1)
 	d.expect(packets.Publish)
-	r.delivery.sweep(time.Now().Add(ackPatience - time.Second))
+	r.delivery.sweep(began.Add(ackPatience - time.Second))
 	d.ping()
 	r.delivery.sweep(time.Now().Add(ackPatience + time.Second))
 	d.closed()

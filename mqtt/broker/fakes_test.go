@@ -13,7 +13,7 @@ import (
 
 var pepper = fleet.Pepper("pepper")
 
-const waitMost = 10 * time.Second
+const waitMost = time.Minute
 
 // memLog is a Log in memory. before, when set, runs before entries are kept and may fail or block.
 type memLog struct {
@@ -54,6 +54,21 @@ func (l *memLog) all() []command.Uplink {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.entries)
+}
+
+// eachOnce are entries without those that say again, by the roll call, that a session is connected.
+func eachOnce(all []command.Uplink) []command.Uplink {
+	type session struct {
+		endpoint fleet.DeviceID
+		epoch    int64
+	}
+	seen := map[session]bool{}
+	return slices.DeleteFunc(slices.Clone(all), func(u command.Uplink) bool {
+		s := session{u.Endpoint, u.Epoch}
+		again := u.Kind == command.UplinkConnected && seen[s]
+		seen[s] = seen[s] || u.Kind == command.UplinkConnected
+		return again
+	})
 }
 
 // of lists the entries of one kind.

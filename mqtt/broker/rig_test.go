@@ -15,15 +15,15 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"meterline/command"
 	"meterline/fleet"
 	"meterline/mqtt"
 	"meterline/mqtt/door"
+	"meterline/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
 // rig is a running broker with everything it needs in memory.
 type rig struct {
@@ -104,7 +104,7 @@ func (r *rig) shutdown(t testing.TB) {
 		if err != nil {
 			t.Errorf("Run: %v", err)
 		}
-	case <-time.After(drainPatience + 5*time.Second):
+	case <-time.After(drainPatience + waitMost):
 		t.Fatal("Run did not return")
 	}
 }

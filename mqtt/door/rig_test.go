@@ -13,14 +13,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"meterline/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
-const waitMost = 10 * time.Second
+const waitMost = time.Minute
 
 // rig is a door behind which everybody is served as serve says.
 type rig struct {

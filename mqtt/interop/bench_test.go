@@ -63,7 +63,7 @@ func (b *bench) attempt(ctx context.Context, as login) (client, error) {
 
 // tidy ends all clients that the scenario has left.
 func (b *bench) tidy() (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, c := range b.clients {
 		_ = c.kill(ctx) // it may have gone

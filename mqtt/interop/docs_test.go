@@ -156,7 +156,7 @@ func (b *bench) read(ctx context.Context, meter string) error {
 		return err
 	}
 	var v command.View
-	if err := b.call(ctx, "GET", "/v1/commands/"+string(id)+"?wait=20", "", &v); err != nil {
+	if err := b.call(ctx, "GET", "/v1/commands/"+string(id)+"?wait=60", "", &v); err != nil {
 		return err
 	}
 	if v.Status != command.StatusSucceeded || v.Operations[0].Readings[0].Value != "1234.6" {

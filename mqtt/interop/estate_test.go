@@ -98,7 +98,7 @@ func (e *estate) start(program, up string, record any, args ...string) {
 	case err := <-ended:
 		ended <- err
 		e.t.Fatalf("%s: %v", program, err)
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		e.t.Fatalf("%s is not up", program)
 	}
 }
@@ -131,9 +131,9 @@ func (l *log) end(t *testing.T, program string, p *os.Process, ended <-chan erro
 	var err error
 	select {
 	case err = <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		_ = p.Kill()
-		err = fmt.Errorf("killed, 20 s after SIGTERM: %w", <-ended)
+		err = fmt.Errorf("killed, %s after SIGTERM: %w", patience, <-ended)
 	}
 	if err != nil {
 		t.Errorf("%s ended: %v", program, err)

@@ -170,7 +170,7 @@ func TestNothingIsStuckInAGroup(t *testing.T) {
 			case <-sent:
 			case <-t.Context().Done():
 				return
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				return
 			}
 			for pk, ok := c.take(); ok; pk, ok = c.take() {
@@ -181,7 +181,7 @@ func TestNothingIsStuckInAGroup(t *testing.T) {
 	})
 	for i := range rounds { // the second of each pair has to wait for the first
 		for begun := time.Now(); acknowledged.Load() < int64(2*i); runtime.Gosched() {
-			if time.Since(begun) > 30*time.Second { // what is stuck stays so
+			if time.Since(begun) > time.Minute { // what is stuck stays so
 				t.Fatalf("round %d: a message is stuck", i)
 			}
 		}

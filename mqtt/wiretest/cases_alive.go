@@ -19,9 +19,9 @@ var keepAliveCases = []entry{
 		c.diesWithin(time.Second/2+t.patience, 0x8d)
 	}},
 	{name: "keepalive/any packet keeps it alive", v3: "3.1.2-24 3.12.4-1", v5: "3.1.2-22 3.12.4-1", run: func(t *T) {
-		c := t.client(keepAlive(1))
+		c := t.client(keepAlive(3))
 		for i := range 8 {
-			t.pause(300 * time.Millisecond)
+			t.pause(800 * time.Millisecond)
 			if i%2 == 0 {
 				c.ping()
 			} else {

@@ -281,7 +281,7 @@ var endpointCommandCases = []entry{
 			t.fail("%v", p)
 		}
 		if t.v == V5 {
-			wantExpiry(t, p, 50, 60)
+			wantExpiry(t, p, 40, 60)
 			for _, name := range []string{"command_id", "kind", "message_type", "traceparent"} {
 				if !slices.ContainsFunc(p.props, func(p prop) bool { return p.s == name }) {
 					t.fail("no %s in %v", name, p.props)

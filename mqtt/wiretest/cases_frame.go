@@ -182,7 +182,9 @@ var frameCases = []entry{
 	}},
 	{name: "frame/a packet that never ends", v3: "3.1.2-24", v5: "3.1.2-22", run: func(t *T) {
 		c := t.client(keepAlive(1))
+		last := c.wrote
 		c.write(message{topic: t.topic("a"), payload: "never to be taken", qos: 1, id: 1}.encode(t.v)[:10])
+		c.wrote = last // what only begins does not count
 		c.expires(time.Second)
 	}},
 	{name: "frame/PINGREQ is answered", v3: "3.12.4-1", v5: "3.12.4-1", run: func(t *T) {

@@ -163,7 +163,7 @@ var retainCases = []entry{
 		t.pause(2200 * time.Millisecond)
 		c := t.another()
 		c.sub(t.topic("+"), 1)
-		wantExpiry(t, c.receive(t.topic("long"), "long", 1), 96, 98)
+		wantExpiry(t, c.receive(t.topic("long"), "long", 1), 80, 98)
 		c.nothing(publisher)
 	}},
 }

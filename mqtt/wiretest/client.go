@@ -27,6 +27,7 @@ type conn struct {
 	unacked map[uint16]byte   // what the server sent at QoS 1 and 2 and was not acknowledged yet
 	aliases map[uint32]string // what the server's topic aliases stand for
 	ids     uint16            // the last packet identifier that was used
+	wrote   time.Time         // when something was sent last
 	mine    string            // when set, messages of topics without it belong to other cases and are passed over
 }
 
@@ -128,6 +129,7 @@ func (c *conn) present(want bool) *conn {
 }
 
 func (c *conn) write(b []byte) {
+	c.wrote = time.Now()
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.t.patience))
 	if _, err := c.nc.Write(b); err != nil {
 		c.t.fail("write: %w", err)
@@ -136,6 +138,7 @@ func (c *conn) write(b []byte) {
 
 // try writes what the server may already have had enough of.
 func (c *conn) try(b []byte) {
+	c.wrote = time.Now()
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.t.patience))
 	_, _ = c.nc.Write(b)
 }
@@ -315,9 +318,12 @@ func (c *conn) expires(keep time.Duration) {
 			c.t.skip("the server's keep alive is %v", keep)
 		}
 	}
-	began, slack := time.Now(), c.t.patience/2
+	began := time.Now()
 	c.diesWithin(keep*3/2+c.t.patience, 0x8d)
-	if took := time.Since(began); took < keep-50*time.Millisecond || took > keep*3/2+slack {
+	if took := time.Since(c.wrote); took < keep-50*time.Millisecond {
+		c.t.fail("closed %v after the last packet with a keep alive of %v", took, keep)
+	}
+	if took := time.Since(began); took > keep*3/2+c.t.slack() {
 		c.t.fail("closed after %v with a keep alive of %v", took, keep)
 	}
 }

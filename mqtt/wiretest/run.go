@@ -239,3 +239,7 @@ func (t *T) clear() {
 	c.ping()
 	_ = c.nc.Close()
 }
+
+// slack is how much later than it must something may happen that is waited for: servers count in whole seconds, and machines
+// are busy.
+func (t *T) slack() time.Duration { return min(t.patience/2, 4*time.Second) }

@@ -33,5 +33,5 @@ func TestKillsLoseNothing(t *testing.T) {
 
 func (w *town) reaches(what string, n int64, count func(simulator.Counters) int64) {
 	w.t.Helper()
-	testkit.Eventually(w.t, 30*time.Second, func() bool { return count(w.load.Counters()) >= n }, what)
+	testkit.Eventually(w.t, 2*time.Minute, func() bool { return count(w.load.Counters()) >= n }, what)
 }

@@ -67,7 +67,7 @@ func (w *town) start(nodes ...*cluster.Node) {
 	for _, n := range nodes {
 		w.must(n.Start())
 	}
-	ctx, stop := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer stop()
 	w.must(w.WaitReady(ctx))
 }
@@ -81,7 +81,7 @@ func (w *town) begin(change func(*load.Options)) {
 	if change != nil {
 		change(&o)
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer cancel()
 	var err error
 	if w.load, err = load.Start(ctx, o); err != nil {
@@ -92,7 +92,7 @@ func (w *town) begin(change func(*load.Options)) {
 // judge stops the load and checks the run.
 func (w *town) judge() checker.Report {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	stopping := time.Now()
 	if err := w.load.Stop(ctx); err != nil && !w.broken {

@@ -15,7 +15,7 @@ import (
 	"meterline/testkit/cluster"
 )
 
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // stage is a cluster with a fleet.
 type stage struct {
@@ -114,25 +114,26 @@ func TestBackendsAndGatewaysComeAndGo(t *testing.T) {
 	s.shares(map[string]int{"backend-1": 8, "backend-2": 8})
 	s.simulate(8, 5)
 	s.read()
+	pulse := testkit.StartPulse(t)
 
 	s.must(s.Backends[1].Kill())
-	if took := s.shares(map[string]int{"backend-1": 16}); took > replacedWithin {
+	if took := s.shares(map[string]int{"backend-1": 16}); took > pulse.Limit(replacedWithin) {
 		t.Errorf("the partitions of a killed owner had another after %v", took)
 	}
 	s.read()
 	s.must(s.Backends[1].Start())
-	if took := s.shares(map[string]int{"backend-1": 8, "backend-2": 8}); took > replacedWithin {
+	if took := s.shares(map[string]int{"backend-1": 8, "backend-2": 8}); took > pulse.Limit(replacedWithin) {
 		t.Errorf("the newcomer had its share after %v", took)
 	}
 	s.read()
 
 	s.must(s.Gateways[0].Kill())
-	if took := s.read(); took > 20*time.Second {
+	if took := s.read(); took > pulse.Limit(20*time.Second) {
 		t.Errorf("with a gateway less it took %v to read all", took)
 	}
 	s.must(s.Gateways[0].Start())
 	s.must(s.Gateways[1].Stop())
-	if took := s.read(); took > 20*time.Second {
+	if took := s.read(); took > pulse.Limit(20*time.Second) {
 		t.Errorf("with the other gateway gone it took %v to read all", took)
 	}
 	if s.Gateways[1].PID() != 0 || s.Gateways[0].PID() == 0 {
@@ -148,7 +149,8 @@ func TestRolesApart(t *testing.T) {
 		t.Fatalf("the API is at %v", s.API())
 	}
 	s.simulate(2, 5)
-	if took := s.read(); took > 5*time.Second {
+	pulse := testkit.StartPulse(t)
+	if took := s.read(); took > pulse.Limit(5*time.Second) {
 		t.Errorf("it took %v to read ten meters", took)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"meterline/testkit/faults"
 )
 
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // rig is a cluster under a small load: a fleet that pushes readings, and clients that ask for more.
 type rig struct {

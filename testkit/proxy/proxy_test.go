@@ -17,7 +17,7 @@ import (
 	"meterline/testkit/proxy"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // echo is a server that answers every line with itself in capitals.
 func echo(t *testing.T) string {
@@ -46,7 +46,11 @@ func echo(t *testing.T) string {
 
 func start(t *testing.T) *proxy.Proxy {
 	t.Helper()
-	p, err := proxy.New("127.0.0.1:0", echo(t))
+	addr, err := testkit.FreeAddress() // it stays free while the proxy refuses
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := proxy.New(addr, echo(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,8 +198,8 @@ func TestDelayAndTrickleOfOne(t *testing.T) {
 	}
 	for _, l := range []proxy.Link{{Delay: 300 * time.Millisecond}, {Rate: 20}} { // six bytes at 20 a second
 		one.Set(proxy.Down, l)
+		began := time.Now() // before it is on its way
 		c.say("12345")
-		began := time.Now()
 		other.answers("b")
 		if got, err := c.hear(patience); got != "12345" {
 			t.Errorf("%q: %v", got, err)

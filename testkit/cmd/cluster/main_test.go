@@ -51,7 +51,7 @@ func TestAPersonPlays(t *testing.T) {
 	}()
 	wait := func(what string, n int) {
 		t.Helper()
-		testkit.Eventually(t, 90*time.Second, func() bool { return strings.Count(out.String(), what) >= n }, what)
+		testkit.Eventually(t, 3*time.Minute, func() bool { return strings.Count(out.String(), what) >= n }, what)
 	}
 	wait("PROCESS", 1)
 	pids := map[int]bool{}

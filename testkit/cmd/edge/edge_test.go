@@ -91,7 +91,7 @@ func small(t *testing.T, rows any, args ...string) (printed string, found findin
 	return stdout.String(), found
 }
 
-// there checks that times were measured and make sense.
+// there checks that times were measured and make sense. How many more there are is the machine's affair.
 func there(t *testing.T, what string, f figures, atLeast int) {
 	t.Helper()
 	if f.N < atLeast || f.P50 <= 0 || f.P99 < f.P50 || f.Max < f.P99 {
@@ -107,8 +107,8 @@ func TestStall(t *testing.T) {
 	}
 	for _, row := range rows {
 		what := row.Broker + ", " + row.Phase
-		there(t, what+", uplinks", row.Uplinks, 18*5)
-		there(t, what+", commands", row.Commands, 50)
+		there(t, what+", uplinks", row.Uplinks, 18*2)
+		there(t, what+", commands", row.Commands, 15)
 		if row.Lost != 0 || row.Closed > 2 || row.Times < row.Closed || row.MemoryMiB < 1 {
 			t.Errorf("%s: %+v", what, row)
 		}
@@ -126,7 +126,7 @@ func TestAttack(t *testing.T) {
 	}
 	for i, row := range rows {
 		seconds := []int{1, 2, 1}[i%3]
-		there(t, row.Broker+", "+row.Phase, row.figures, 8*seconds)
+		there(t, row.Broker+", "+row.Phase, row.figures, 3*seconds)
 		if len(row.Worst) != seconds || len(row.FailedIn) != seconds || row.Files == 0 || (row.Attack != nil) != (row.Phase == "attack") {
 			t.Errorf("%+v", row)
 		}
@@ -169,13 +169,13 @@ func TestReconnect(t *testing.T) {
 
 func TestFlood(t *testing.T) {
 	var rows []floodRow
-	_, found := small(t, &rows, "flood", "--clients=20", "--duration=500ms", "--uplinks-every=100ms")
+	_, found := small(t, &rows, "flood", "--clients=20", "--duration=1s", "--uplinks-every=100ms")
 	if len(rows) != 10 || found.Void != "" {
 		t.Fatalf("%d rows, want five phases of two brokers; void: %q", len(rows), found.Void)
 	}
 	for i, row := range rows {
-		there(t, row.Broker+", "+row.Phase+", uplinks", row.Uplinks, 40)
-		there(t, row.Broker+", "+row.Phase+", commands", row.Commands, 20)
+		there(t, row.Broker+", "+row.Phase+", uplinks", row.Uplinks, 30)
+		there(t, row.Broker+", "+row.Phase+", commands", row.Commands, 10)
 		phase := i % 5
 		for name, c := range map[string]struct {
 			n     int64
@@ -219,7 +219,7 @@ func TestBrokerThatEnds(t *testing.T) {
 			if err := syscall.Kill(b.PID(), syscall.SIGKILL); err != nil {
 				return err
 			}
-			testkit.Eventually(t, 20*time.Second, func() bool { return b.PID() == 0 }, "the broker to end")
+			testkit.Eventually(t, time.Minute, func() bool { return b.PID() == 0 }, "the broker to end")
 			return failed
 		},
 	} {

@@ -28,7 +28,7 @@ func TestMistakes(t *testing.T) {
 // before and after, and a check at the end that finds nothing wrong.
 func TestAnOutageIsToldSecondBySecond(t *testing.T) {
 	_ = testkit.Redis(t) // without the servers all of this is skipped
-	o, err := parse(strings.Fields("-what postgres -for 2s -before 1s -after 2s -rate 60 -dir "+t.TempDir()), os.Stderr)
+	o, err := parse(strings.Fields("-what postgres -for 4s -before 1s -after 10s -rate 60 -dir "+t.TempDir()), os.Stderr)
 	testkit.Need(t, err)
 	r, err := o.perform(t.Context(), os.Stderr)
 	if err != nil {
