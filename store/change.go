@@ -132,12 +132,17 @@ func (t *tx) lockOperations(x *command.Tx, keys []command.Key) (map[command.Key]
 	return before, t.noteShown(x, before)
 }
 
+// neverShown is how long before its deadline an operation surely belongs to a command that nobody has been shown as expired,
+// however the clock of the database's machine was set lately. Should it have been shown all the same, that is found when the
+// command is counted.
+const neverShown = time.Minute
+
 // noteShown notes on the operations whether their commands have been shown as expired.
 func (t *tx) noteShown(x *command.Tx, before map[command.Key]known) error {
 	var ids, shown []command.ID
 	asked := map[command.ID]bool{}
-	for k := range x.Operations {
-		if !asked[k.CommandID] {
+	for k, o := range x.Operations {
+		if !asked[k.CommandID] && o.ExpiresAt.Before(x.Now.Add(neverShown)) {
 			asked[k.CommandID] = true
 			ids = append(ids, k.CommandID)
 		}

@@ -178,31 +178,5 @@ func (f fixture) processorTime() time.Duration {
 		f.Skipf("whose processes they are cannot be told: %v", err)
 	}
 	postmaster, _, _ := strings.Cut(string(pidFile), "\n")
-	var ticks int
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	check(f, err)
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has just ended
-		}
-		pid, rest, _ := strings.Cut(string(text), " ")
-		_, rest, _ = strings.Cut(rest, ") ") // its name
-		fields := strings.Fields(rest)
-		switch { // proc(5): utime, stime, and those of its children that have ended
-		case pid == postmaster:
-			ticks += sum(fields[11:15])
-		case fields[1] == postmaster:
-			ticks += sum(fields[11:13])
-		}
-	}
-	return time.Duration(ticks) * (time.Second / 100)
-}
-
-func sum(numbers []string) (total int) {
-	for _, s := range numbers {
-		n, _ := strconv.Atoi(s)
-		total += n
-	}
-	return total
+	return runTime(postmaster)
 }

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -94,44 +96,89 @@ func (in *input) args(d dialect, before ...any) []any {
 	return append(before, in.json())
 }
 
-// array is one column as a PostgreSQL array literal.
-func (in *input) array(column int) string {
-	var b strings.Builder
-	b.Grow(16 * len(in.rows))
-	b.WriteByte('{')
-	for i, row := range in.rows {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		switch v := row[column].(type) {
-		case nil:
-			b.WriteString("NULL")
-		case string:
-			quoteElement(&b, clean(v))
-		case int:
-			b.WriteString(strconv.Itoa(v))
-		case int64:
-			b.WriteString(strconv.FormatInt(v, 10))
-		case bool:
-			b.WriteString(strconv.FormatBool(v))
-		case time.Time:
-			if v.IsZero() {
-				b.WriteString("NULL")
-			} else {
-				b.WriteString(`"` + timeText(v) + `"`)
-			}
-		case []byte:
-			if v == nil {
-				b.WriteString("NULL")
-			} else {
-				b.WriteString(`"\\x` + hex.EncodeToString(v) + `"`)
-			}
-		default:
-			panic(fmt.Sprintf("store: a %T in an input", v))
+// array is one column as a PostgreSQL array in the format of the wire (array_send): what PostgreSQL reads as text, above all
+// times, costs it several times as much as what it copies.
+func (in *input) array(column int) []byte {
+	b := make([]byte, 0, 20+16*len(in.rows))
+	if len(in.rows) == 0 {
+		b = binary.BigEndian.AppendUint32(b, 0) // dimensions
+	} else {
+		b = binary.BigEndian.AppendUint32(b, 1)
+	}
+	nulls := uint32(0)
+	for _, row := range in.rows {
+		if isNull(row[column]) {
+			nulls = 1
 		}
 	}
-	b.WriteByte('}')
-	return b.String()
+	b = binary.BigEndian.AppendUint32(b, nulls)
+	b = binary.BigEndian.AppendUint32(b, in.columns[column].oid())
+	if len(in.rows) == 0 {
+		return b
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(in.rows)))
+	b = binary.BigEndian.AppendUint32(b, 1) // the first has number 1
+	for _, row := range in.rows {
+		b = appendElement(b, row[column])
+	}
+	return b
+}
+
+func isNull(cell any) bool {
+	switch v := cell.(type) {
+	case nil:
+		return true
+	case time.Time:
+		return v.IsZero()
+	case []byte:
+		return v == nil
+	}
+	return false
+}
+
+// The numbers of PostgreSQL's types, which never change (pg_type.dat).
+var typeNumbers = map[string]uint32{"boolean": 16, "bytea": 17, "bigint": 20, "text": 25, "timestamptz": 1184}
+
+func (c column) oid() uint32 {
+	n := typeNumbers[c.typ]
+	if n == 0 {
+		panic("store: a column of type " + c.typ)
+	}
+	return n
+}
+
+// postgresEpoch is the microsecond that PostgreSQL counts from, 2000-01-01, as Go counts.
+const postgresEpoch = 946_684_800_000_000
+
+// appendElement writes one element of an array: its length, -1 for NULL, and what it is.
+func appendElement(b []byte, cell any) []byte {
+	if isNull(cell) {
+		return binary.BigEndian.AppendUint32(b, math.MaxUint32)
+	}
+	switch v := cell.(type) {
+	case string:
+		v = clean(v)
+		return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+	case int:
+		return appendNumber(b, int64(v))
+	case int64:
+		return appendNumber(b, v)
+	case bool:
+		b = binary.BigEndian.AppendUint32(b, 1)
+		if v {
+			return append(b, 1)
+		}
+		return append(b, 0)
+	case time.Time:
+		return appendNumber(b, micro(v).UnixMicro()-postgresEpoch)
+	case []byte:
+		return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+	}
+	panic(fmt.Sprintf("store: a %T in an input", cell))
+}
+
+func appendNumber(b []byte, n int64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, 8), uint64(n))
 }
 
 // json is all rows as a JSON array of arrays. Bytes are hexadecimal: see bytesOf.

@@ -117,6 +117,8 @@ func connectPostgres(ctx context.Context, opt Options) (*DB, error) {
 			q.Set(name, value)
 		}
 	}
+	// One round trip for a statement that is not prepared; and inputs are written in the format of the wire.
+	q.Set("binary_parameters", "yes")
 	u.RawQuery = q.Encode()
 	connector, err := pq.NewConnector(u.String())
 	if err != nil {
@@ -141,10 +143,9 @@ func connectPostgres(ctx context.Context, opt Options) (*DB, error) {
 
 // postgresSettings are what every connection asks for, unless the URL says otherwise.
 var postgresSettings = map[string]string{
-	"application_name":  "meterline",
-	"connect_timeout":   "5",
-	"timezone":          "UTC",
-	"binary_parameters": "yes", // one round trip for a statement that is not prepared
+	"application_name": "meterline",
+	"connect_timeout":  "5",
+	"timezone":         "UTC",
 	// A process that stands still in the middle of a transaction must not hold its locks for long: those who would take
 	// its partitions over wait for them.
 	"idle_in_transaction_session_timeout": "5s",
