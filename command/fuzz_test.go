@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +51,8 @@ func FuzzDecode(f *testing.F) {
 		{`{"v":1,"results":[{"command_id":"` + id + `","device_id":"m-001","status":"ok","readings":[` + reading + `,{"item":"x"}]},{"status":1}]}`,
 			`{"v":1,"results":[{"command_id":"` + id + `","device_id":"x-1","status":"error","code":"BUSY"},{"command_id":"` + fuzzMessage + `","device_id":"m-001","status":"ok"}]}`,
 			`{"v":1,"results":[{"command_id":"` + id + `","device_id":"m-001","status":"ok","final":false,"readings":[` + reading + `]},{"command_id":"` + id + `","device_id":"m-001","status":"rejected"}]}`,
-			`{"v":1,"results":[{"command_id":"` + id + `","device_id":"m-001","status":"ok","readings":[{}]}]}`},
+			`{"v":1,"results":[{"command_id":"` + id + `","device_id":"m-001","status":"ok","readings":[{}]}]}`,
+			`{"v":1,"results":[` + strings.Repeat("1,", lettersMost+1) + `1]}`},
 		{`{"v":1,"command_id":"` + id + `","device_ids":["m-001","x-1","m-001","q"],"status":"accepted"}`,
 			`{"v":1,"command_id":"` + id + `","device_ids":["m-001"],"status":"rejected","code":"BUSY"}`},
 		{`{"v":1,"readings":[` + about("m-001", reading) + `,` + about("x-1", reading) + `,` + about("q", reading) + `,{}]}`},
