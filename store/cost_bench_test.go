@@ -3,8 +3,6 @@ package store
 import (
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -191,9 +189,10 @@ func (c *costs) phase(name string, f func()) {
 	sum.operations += c.n
 	sum.updated += after.Updated - before.Updated
 	sum.hot += after.Hot - before.Hot
-	check(c, c.writes.pool.Get(&worked, `SELECT pg_wal_lsn_diff($1, $2)::bigint`, end, place))
-	sum.wal += int(worked)
-	if c.inspects && worked > 0 {
+	var wal int
+	check(c, c.writes.pool.Get(&wal, `SELECT pg_wal_lsn_diff($1, $2)::bigint`, end, place))
+	sum.wal += wal
+	if c.inspects && wal > 0 {
 		sum.indexed += c.inspect(name, place, end)
 	}
 }
@@ -275,34 +274,4 @@ func (c *costs) tell(name string, sum cost) {
 	if sum.updated > 0 {
 		c.b.ReportMetric(float64(sum.hot)/float64(sum.updated), "hot:"+name)
 	}
-}
-
-// runTime is processorTime from where the kernel counts nanoseconds; processes that have ended are counted in hundredths of a
-// second.
-func runTime(postmaster string) (sum time.Duration) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has just ended
-		}
-		pid, rest, _ := strings.Cut(string(text), " ")
-		_, rest, _ = strings.Cut(rest, ") ") // its name
-		fields := strings.Fields(rest)
-		if pid == postmaster { // proc(5): of its children that have ended
-			for _, s := range fields[13:15] {
-				n, _ := strconv.Atoi(s)
-				sum += time.Duration(n) * (time.Second / 100)
-			}
-		}
-		if pid == postmaster || fields[1] == postmaster {
-			ran, err := os.ReadFile(filepath.Join(filepath.Dir(path), "schedstat"))
-			if err != nil {
-				continue
-			}
-			n, _ := strconv.ParseInt(strings.Fields(string(ran))[0], 10, 64)
-			sum += time.Duration(n)
-		}
-	}
-	return sum
 }

@@ -60,7 +60,7 @@ func TestServerGoneAndBack(t *testing.T) {
 
 func TestOpenNotMigrated(t *testing.T) {
 	eachURL(t, func(t *testing.T, url string) {
-		if path, ok := sqlitePath(url); ok { // a file that is there and empty
+		if path, ok := SQLitePath(url); ok { // a file that is there and empty
 			pool, err := sql.Open("sqlite", path)
 			check(t, err)
 			_, err = pool.Exec(`CREATE TABLE other (x)`)

@@ -55,7 +55,7 @@ var ErrNotMigrated = errors.New("the database is not migrated: run `backend migr
 
 // Open connects to a migrated record. Its errors are one line and never hold the password.
 func Open(ctx context.Context, opt Options) (*DB, error) {
-	if path, ok := sqlitePath(opt.URL); ok {
+	if path, ok := SQLitePath(opt.URL); ok {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("open %s: %w", path, ErrNotMigrated)
 		}
@@ -93,7 +93,7 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // connect opens the pools without looking at what is in the database.
 func connect(ctx context.Context, opt Options) (*DB, error) {
-	if path, ok := sqlitePath(opt.URL); ok {
+	if path, ok := SQLitePath(opt.URL); ok {
 		return connectSQLite(ctx, path)
 	}
 	if strings.HasPrefix(opt.URL, "postgres://") || strings.HasPrefix(opt.URL, "postgresql://") {
@@ -102,7 +102,8 @@ func connect(ctx context.Context, opt Options) (*DB, error) {
 	return nil, errors.New("the database URL must begin with sqlite: or postgres://")
 }
 
-func sqlitePath(databaseURL string) (string, bool) { return strings.CutPrefix(databaseURL, "sqlite:") }
+// SQLitePath is the file of a database URL such as sqlite:meterline.db; false when the URL is not of a file.
+func SQLitePath(databaseURL string) (string, bool) { return strings.CutPrefix(databaseURL, "sqlite:") }
 
 const defaultConnections = 20
 

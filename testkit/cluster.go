@@ -132,10 +132,9 @@ func RedisReplicatedCluster(t testing.TB, replicas int, settings ...string) *Red
 }
 
 // Master is the server that all others that run take for the master of a key. It waits until they agree.
-func (s *RedisShards) Master(key string) (master *RedisHandle) {
+func (s *RedisShards) Master(key string) *RedisHandle {
 	s.t.Helper()
-	Eventually(s.t, failoverWithin, func() bool { master = s.agreed(key); return master != nil }, "one master of "+key)
-	return master
+	return masterBut(s.t, nil, func() *RedisHandle { return s.agreed(key) }, "one master of "+key)
 }
 
 // agreed is Master, or nil while they do not agree.
@@ -185,8 +184,7 @@ func masterOf(shard redis.ClusterShard) string {
 }
 
 // Failover waits until all servers that run have agreed on another master of a key than the one that was lost.
-func (s *RedisShards) Failover(key string, lost *RedisHandle) (master *RedisHandle) {
+func (s *RedisShards) Failover(key string, lost *RedisHandle) *RedisHandle {
 	s.t.Helper()
-	Eventually(s.t, failoverWithin, func() bool { master = s.agreed(key); return master != nil && master != lost }, "another master of "+key)
-	return master
+	return masterBut(s.t, lost, func() *RedisHandle { return s.agreed(key) }, "another master of "+key)
 }

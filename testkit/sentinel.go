@@ -84,10 +84,9 @@ const failoverWithin = 3 * time.Minute
 
 // Master is the server that all sentinels take for the master. It waits until they agree: on a busy machine they may think for a
 // moment that it is lost.
-func (g *RedisGroup) Master() (master *RedisHandle) {
+func (g *RedisGroup) Master() *RedisHandle {
 	g.t.Helper()
-	Eventually(g.t, failoverWithin, func() bool { master = g.agreed(); return master != nil }, "one master")
-	return master
+	return masterBut(g.t, nil, g.agreed, "one master")
 }
 
 // agreed is Master, or nil while they do not agree.
@@ -109,9 +108,15 @@ func (g *RedisGroup) agreed() *RedisHandle {
 }
 
 // Failover waits until the sentinels have agreed on another master than the one that was lost.
-func (g *RedisGroup) Failover(lost *RedisHandle) (master *RedisHandle) {
+func (g *RedisGroup) Failover(lost *RedisHandle) *RedisHandle {
 	g.t.Helper()
-	Eventually(g.t, failoverWithin, func() bool { master = g.agreed(); return master != nil && master != lost }, "another master")
+	return masterBut(g.t, lost, g.agreed, "another master")
+}
+
+// masterBut waits until there is agreement on a master, and on another one than the one that was lost, if any.
+func masterBut(t testing.TB, lost *RedisHandle, agreed func() *RedisHandle, what string) (master *RedisHandle) {
+	t.Helper()
+	Eventually(t, failoverWithin, func() bool { master = agreed(); return master != nil && master != lost }, what)
 	return master
 }
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"regexp"
-	"strings"
 	"time"
 
 	"meterline/store"
@@ -42,7 +41,7 @@ func CheckID(id string) error {
 // CheckDatabaseURL says what is wrong with the value of --database-url, if anything. What the URL holds is not repeated: it
 // may hold a password.
 func CheckDatabaseURL(databaseURL string) error {
-	if path, ok := strings.CutPrefix(databaseURL, "sqlite:"); ok && path != "" {
+	if path, ok := store.SQLitePath(databaseURL); ok && path != "" {
 		return nil
 	}
 	u, err := url.Parse(databaseURL)
@@ -70,7 +69,7 @@ func Store(ctx context.Context, databaseURL string) (*store.DB, store.Settings, 
 // reaching bounds how long a server is waited for. A file is there or it is not, and opening it is work: what the last process
 // left in its log is read and synced first, which may take its time on a slow or busy disk.
 func reaching(ctx context.Context, databaseURL string) (context.Context, context.CancelFunc) {
-	if strings.HasPrefix(databaseURL, "sqlite:") {
+	if _, file := store.SQLitePath(databaseURL); file {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, reachWithin)
