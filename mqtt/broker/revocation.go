@@ -39,17 +39,22 @@ func (b *Broker) ForgetTokens(ids ...string) {
 	for _, id := range ids {
 		gone[id] = true
 		for _, s := range b.tokens.revoke(id) {
-			b.revoke(s)
+			b.tellRevoked(s)
 		}
 	}
+	// The hub closes the connections itself: it would take a client whose connection somebody else closes for one that was away.
 	b.hub.Disconnect(func(who any) bool { return gone[who.(identity).token] }, packets.ErrAdministrativeAction, true)
 }
 
 func (b *Broker) revoke(s *session) {
+	b.tellRevoked(s)
+	s.link.stop(packets.ErrAdministrativeAction)
+}
+
+func (b *Broker) tellRevoked(s *session) {
 	b.metrics.stopped.WithLabelValues("revoked").Inc()
 	b.said.say(slog.LevelInfo, "revoked", "disconnected: what it signed in with was taken back, or has expired", "role", s.who.role.String(),
 		"endpoint_id", s.who.endpoint, "token_id", s.who.token, "remote_addr", s.remote)
-	s.link.stop(packets.ErrAdministrativeAction)
 }
 
 // hold closes those sessions of the endpoint that would not be admitted by what it may sign in with now.

@@ -18,7 +18,7 @@ func (h *Hub) Disconnect(match func(who any) bool, reason packets.Code, forget b
 			stopped++
 		}
 		if hit && forget {
-			h.forget(st)
+			h.forget(st, was)
 		}
 	}
 	return stopped
@@ -38,8 +38,9 @@ func (st *state) stop(reason packets.Code, meant func() bool) (hit, stopped bool
 	return true, true
 }
 
-// forget ends a session. Its connection, which has been stopped, has none from then on.
-func (h *Hub) forget(st *state) {
+// forget ends a session. Its connection, which has been stopped, has none from then on. was says whether there was one: by now
+// it may have gone by itself.
+func (h *Hub) forget(st *state, was bool) {
 	stripe := h.stripe(st.key)
 	stripe.Lock()
 	st.mu.Lock()
@@ -49,7 +50,8 @@ func (h *Hub) forget(st *state) {
 	if !dead {
 		if c != nil {
 			h.detach(c)
-		} else {
+		}
+		if !was {
 			h.metrics.ended.forgotten.Inc()
 		}
 		will = st.takeWill(time.Time{})
