@@ -79,6 +79,14 @@ func (w *BacklogWatch) Saw(b Backlog) {
 	}
 }
 
+// Lost notes that the log could not be looked at: until it is seen again, what is shown of it is not a number. An alarm stays.
+func (w *BacklogWatch) Lost() {
+	w.oldest.Set(math.NaN())
+	for _, g := range w.known[:3] {
+		g.Set(math.NaN())
+	}
+}
+
 // Alarms says in a line what is wrong, if anything.
 func (w *BacklogWatch) Alarms() []string {
 	w.mu.Lock()

@@ -25,11 +25,12 @@ var errLogAway = errors.New("the uplink log cannot be read")
 // collect takes the next entries of the uplink log over into the record: readings, operations and the log's position in
 // one transaction; then it tells the log. busy says that there may be more.
 func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
-	batches, err := w.readLog(ctx)
+	spare := w.opt.Readers.there() && !w.pressed()
+	batches, err := w.readLog(ctx, w.taking.pauses(spare))
 	if err != nil {
 		return false, err
 	}
-	b := batch{horizons: map[int]time.Time{}}
+	b := batch{most: w.taking.most(spare), horizons: map[int]time.Time{}}
 	inOrder(batches)
 	for _, read := range batches {
 		if len(read.Entries) == 0 && read.Generation == w.cursors[read.Partition].Generation {
@@ -52,7 +53,9 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	fault.Point(fault.CollectRead)
 	err = w.liveFirst(ctx, &b)
 	if err == nil {
+		began := time.Now()
 		err = w.takeIn(ctx, &b)
+		w.taking.took(len(b.facts), time.Since(began))
 		w.alone()
 	}
 	if err != nil {
@@ -66,14 +69,20 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	return busy, nil
 }
 
+// pressed says that the log is nearly full: then a backlog is not to wait for anybody.
+func (w *Worker) pressed() bool {
+	log, can := w.opt.Log.(Alarming)
+	return can && len(log.Alarms()) > 0
+}
+
 // readLog reads what comes next in each partition: what was read before and did not fit, else from the log. All times are
-// the record's.
-func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
+// the record's. pause leaves out the partitions that are behind.
+func (w *Worker) readLog(ctx context.Context, pause bool) ([]LogBatch, error) {
 	var batches []LogBatch
 	var from []LogPosition
 	for _, p := range w.held() {
 		c, known := w.cursors[p]
-		if !known {
+		if _, left := w.unread[p]; !known || pause && (left || w.full[p]) {
 			continue
 		}
 		if rest, ok := w.unread[p]; ok {
@@ -131,6 +140,7 @@ func (w *Worker) translate(read *LogBatch, before time.Time) {
 
 // batch is what one transaction takes over.
 type batch struct {
+	most      int // facts
 	facts     []fact
 	positions []LogPosition
 	horizons  map[int]time.Time
@@ -154,7 +164,7 @@ func inOrder(batches []LogBatch) {
 	})
 }
 
-func (b *batch) full() bool { return len(b.facts) >= batchMost || b.bytes >= batchBytes }
+func (b *batch) full() bool { return len(b.facts) >= b.most || b.bytes >= batchBytes }
 
 // add takes in what still fits, at least one entry when it is the first, and gives the rest back.
 func (b *batch) add(read LogBatch) (rest LogBatch) {

@@ -38,13 +38,14 @@ func (w *Worker) dispatch(ctx context.Context) (busy bool, err error) {
 	for _, id := range w.timers.past(now.Add(-clockSlack)) {
 		w.wake(id)
 	}
-	if len(w.ready) == 0 || w.claiming.pauses() {
+	read := w.opt.Readers.there()
+	if len(w.ready) == 0 || w.claiming.pauses(read) {
 		return false, nil
 	}
 	if err := w.meet(ctx); err != nil {
 		return false, err
 	}
-	return len(w.ready) > 0, w.claimAndSend(ctx, w.heads(w.ready, now, w.claiming.most()))
+	return len(w.ready) > 0, w.claimAndSend(ctx, w.heads(w.ready, now, w.claiming.most(read)))
 }
 
 // dispatchUrgent is dispatch for real-time work that a notice told of, and for nothing else: a claim of a few operations
@@ -53,7 +54,7 @@ func (w *Worker) dispatchUrgent(ctx context.Context) error {
 	if len(w.urgent) == 0 {
 		return nil
 	}
-	w.claiming.want()
+	w.opt.Readers.came()
 	if err := w.meet(ctx); err != nil {
 		return err
 	}

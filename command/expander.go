@@ -10,10 +10,11 @@ import (
 // Expander makes the operations of large commands.
 type Expander struct {
 	service *Service
+	pace    pace // of operations; one goroutine only
 }
 
 // NewExpander makes an Expander beside a Service.
-func NewExpander(s *Service) *Expander { return &Expander{s} }
+func NewExpander(s *Service) *Expander { return &Expander{service: s, pace: pace{alone: expandChunk}} }
 
 const (
 	expandChunk = 2000
@@ -31,6 +32,9 @@ func (e *Expander) Run(ctx context.Context) error {
 			wait = min(2*wait, backOffMost)
 		case found:
 			wait = expandEvery
+			if e.pace.pauses(e.service.opt.Readers.there()) {
+				pause(ctx, time.Until(e.pace.next))
+			}
 			continue
 		default:
 			wait = expandEvery
@@ -41,10 +45,12 @@ func (e *Expander) Run(ctx context.Context) error {
 }
 
 func (e *Expander) runOnce(ctx context.Context) (bool, error) {
-	made, found, err := e.service.opt.Book.Expand(ctx, expandChunk, Born)
+	began := time.Now()
+	made, found, err := e.service.opt.Book.Expand(ctx, e.pace.most(e.service.opt.Readers.there()), Born)
 	if err != nil || !found {
 		return found, err
 	}
+	e.pace.took(len(made.Operations), time.Since(began))
 	fault.Point(fault.ExpandCommitted)
 	e.service.tellArrived(ctx, made)
 	return true, nil

@@ -1,27 +1,26 @@
 package command
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// pace bounds what one claim of a worker takes in: so much that whoever waits for something real-time does not wait
-// long for it. Without real-time work batches are large, which costs least.
+// pace bounds what one transaction takes in of work that can wait, such as a backlog, and how soon the next may follow: so that
+// whoever reads in real time does not wait long for it. While nobody does, batches are large, which costs least.
 type pace struct {
-	each   time.Duration // what one more costs in a large batch, smoothed
-	small  time.Duration // what a batch of a few costs, smoothed: nearly all of it is the same for every batch
-	wanted time.Time     // when there was real-time work last
-	next   time.Time     // when the next large batch may come while there is
+	alone int           // how many go into one transaction while nobody reads
+	each  time.Duration // what one more costs in a large batch, smoothed
+	small time.Duration // what a batch of a few costs, smoothed: nearly all of it is the same for every batch
+	next  time.Time     // when the next large batch may come while somebody reads
 }
 
 const (
 	batchLeast = 64   // entries or operations of one transaction,
 	batchMost  = 1000 // and when nobody waits
 	fewest     = 16   // a batch of so few says what a transaction costs by itself
-	// quickBatch is how long a batch may take while there is real-time work, if it is not slower than a small one.
+	// quickBatch is how long a batch may take while somebody reads, if it is not slower than a small one.
 	quickBatch = 20 * time.Millisecond
-	wantedFor  = 5 * time.Second
 )
-
-// want notes that there is real-time work.
-func (p *pace) want() { p.wanted = time.Now() }
 
 // took notes how long n took.
 func (p *pace) took(n int, d time.Duration) {
@@ -41,16 +40,29 @@ func (p *pace) took(n int, d time.Duration) {
 	}
 }
 
-// pauses says whether the next large batch has to wait: while there is real-time work, each is followed by as much time for others.
-// A machine that is busy without a break with what can wait lets everybody wait.
-func (p *pace) pauses() bool {
-	return time.Now().Before(p.next) && time.Since(p.wanted) <= wantedFor
-}
+// pauses says whether the next large batch has to wait: while somebody reads, each is followed by as much time for others. A
+// machine that is busy without a break with what can wait lets everybody wait.
+func (p *pace) pauses(read bool) bool { return read && time.Now().Before(p.next) }
 
 // most is how many go into one transaction.
-func (p *pace) most() int {
-	if p.each == 0 || time.Since(p.wanted) > wantedFor {
-		return batchMost
+func (p *pace) most(read bool) int {
+	if !read || p.each == 0 { // or not known yet
+		return p.alone
 	}
-	return min(max(int(max(quickBatch, p.small)/p.each), batchLeast), batchMost)
+	return min(max(int(max(quickBatch, p.small)/p.each), batchLeast), p.alone)
 }
+
+// Readers knows whether somebody reads in real time: a process's Service and its Worker tell each other. Safe for concurrent use;
+// the zero Readers has seen nobody.
+type Readers struct {
+	seen atomic.Int64 // when there was real-time work last, in Unix nanoseconds
+}
+
+// readersStay is how long somebody is expected to go on reading.
+const readersStay = 5 * time.Second
+
+// came notes that there is real-time work.
+func (r *Readers) came() { r.seen.Store(time.Now().UnixNano()) }
+
+// there says whether somebody reads in real time.
+func (r *Readers) there() bool { return time.Since(time.Unix(0, r.seen.Load())) <= readersStay }

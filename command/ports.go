@@ -160,6 +160,12 @@ type Owning interface {
 	Owns(partitions []int)
 }
 
+// Alarming is what a Log may know besides: that something is wrong with it.
+type Alarming interface {
+	// Alarms says in a line each what is wrong: that it is nearly full. It does not block.
+	Alarms() []string
+}
+
 // LogBatch is what Read found in one partition.
 type LogBatch struct {
 	LogPosition // after the last entry

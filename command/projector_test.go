@@ -24,21 +24,20 @@ func TestReadingsForALiveStateThatIsAwayAreBounded(t *testing.T) {
 }
 
 func TestPace(t *testing.T) {
-	var p pace
-	if p.most() != batchMost {
-		t.Errorf("without real-time work %d", p.most())
+	p := pace{alone: batchMost}
+	if n := p.most(true); n != batchMost {
+		t.Errorf("before anything is known %d", n)
 	}
 	p.took(4, 4e6)    // 4 ms for a few
 	p.took(500, 54e6) // 0.1 ms more for each
-	if p.most() != batchMost {
-		t.Errorf("with nobody waiting %d", p.most())
+	if n := p.most(false); n != batchMost || p.pauses(false) {
+		t.Errorf("with nobody waiting %d", n)
 	}
-	p.want()
-	if n := p.most(); n != 200 {
+	if n := p.most(true); n != 200 {
 		t.Errorf("20 ms are %d", n)
 	}
 	p.each = 10e6
-	if p.most() != batchLeast {
-		t.Errorf("on a slow machine %d", p.most())
+	if n := p.most(true); n != batchLeast {
+		t.Errorf("on a slow machine %d", n)
 	}
 }

@@ -35,6 +35,7 @@ type ServiceOptions struct {
 	Newest  Newest
 	Notices Notices
 	Clock   *Clock
+	Readers *Readers // nil: those that asked this service
 	Logger  *slog.Logger
 	// MaxOpen bounds the open operations of one tenant; 0 means DefaultMaxOpen.
 	MaxOpen int
@@ -71,6 +72,9 @@ func NewService(opt ServiceOptions) *Service {
 	if opt.MaxAttempts.All == 0 {
 		opt.MaxAttempts.All = DefaultAttempts
 	}
+	if opt.Readers == nil {
+		opt.Readers = &Readers{}
+	}
 	s := &Service{opt: opt, clock: opt.Clock}
 	s.limits.open = map[fleet.Tenant]openCount{}
 	return s
@@ -98,13 +102,16 @@ func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time
 	})
 }
 
-// make is the path of every new command: live state prepared, record committed, live state filled, owners told.
+// make is the path of every new command: live state prepared, record committed, owners told, live state filled.
 func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit func(Command) (Created, error)) (View, bool, error) {
 	if !c.Kind.allowed(by) {
 		return View{}, false, ErrForbidden
 	}
 	if err := s.room(ctx, by.Tenant); err != nil {
 		return View{}, false, err
+	}
+	if c.Priority >= RealtimePriority {
+		s.opt.Readers.came()
 	}
 	c.ID, c.Tenant, c.IssuedBy = ID(uuid.Must(uuid.NewV7()).String()), by.Tenant, by.ID
 	token, live := s.prepare(ctx, c.ID) // before the commit: a move that overtakes us voids it
@@ -117,12 +124,12 @@ func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit fu
 		v, err := s.Get(ctx, by, made.Command.ID)
 		return v, true, err
 	}
+	s.tellArrived(ctx, made)
 	v := made.Command.View()
 	v.Operations = views(made.Operations)
 	if live == nil && !made.Command.Expanding && v.Counts.Total <= LiveLimit {
 		_ = s.patiently(ctx, "fill live state", func(ctx context.Context) error { return s.opt.Live.Fill(ctx, token, v) })
 	}
-	s.tellArrived(ctx, made)
 	return v, false, nil
 }
 

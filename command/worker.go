@@ -45,6 +45,7 @@ type Worker struct {
 	ahead     aheadWatch
 	large     large
 	claiming  pace
+	taking    pace  // entries of the log
 	arrived   bool  // the log's signal was heard and not acted upon
 	hurried   error // of what was done beside a large transaction
 	beside    beside
@@ -65,6 +66,7 @@ type WorkerOptions struct {
 	Live      Live
 	Notices   Notices
 	Clock     *Clock
+	Readers   *Readers // nil: those that this worker has work of
 	Logger    *slog.Logger
 	Metrics   *Metrics
 
@@ -108,11 +110,15 @@ func NewWorker(opt WorkerOptions) *Worker {
 	if opt.Metrics == nil {
 		opt.Metrics = NewMetrics(nil)
 	}
+	if opt.Readers == nil {
+		opt.Readers = &Readers{}
+	}
 	w := &Worker{
 		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{}, full: map[int]bool{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
 		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
 		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: largeFacts},
+		claiming: pace{alone: batchMost}, taking: pace{alone: batchMost},
 	}
 	w.mail.signal = make(chan struct{}, 1)
 	w.projector = newProjectors(opt)
@@ -197,8 +203,10 @@ func (w *Worker) rest(ctx context.Context) {
 		return
 	}
 	most := readEvery
-	if w.claiming.pauses() {
-		most = min(most, time.Until(w.claiming.next))
+	for _, p := range []*pace{&w.claiming, &w.taking} {
+		if p.pauses(w.opt.Readers.there()) {
+			most = min(most, time.Until(p.next))
+		}
 	}
 	wait := time.NewTimer(min(most, max(0, w.timers.until(w.opt.Clock.Now()))))
 	defer wait.Stop()

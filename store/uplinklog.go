@@ -108,6 +108,7 @@ func (l *UplinkLog) Run(ctx context.Context) error {
 			}
 		case <-look.C:
 			if err := l.look(ctx); err != nil && ctx.Err() == nil {
+				l.watch.Lost()
 				l.opt.Logger.Warn("cannot see how much the uplink log holds", "error", err)
 			}
 			continue

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -129,4 +130,21 @@ func (l *lockedWriter) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w.String()
+}
+
+// What cannot be looked at is not shown as it was.
+func TestABacklogThatNobodyCanSeeIsNotANumber(t *testing.T) {
+	t.Parallel()
+	metrics := prometheus.NewRegistry()
+	h, _, log := private(t, uplink.Options{Backlogs: metrics})
+	run(t, log)
+	add(t, log, "a")
+	entries := func() float64 { return gauge(t, metrics, "meterline_uplink_log_entries") }
+	testkit.Eventually(t, waitMost, func() bool { return entries() == 1 }, "the backlog is seen")
+	h.Pause()
+	for _, name := range []string{"entries", "oldest_seconds", "bytes", "full_ratio"} {
+		testkit.Eventually(t, waitMost, func() bool { return math.IsNaN(gauge(t, metrics, "meterline_uplink_log_"+name)) }, name+" is not known any more")
+	}
+	h.Resume()
+	testkit.Eventually(t, waitMost, func() bool { return entries() == 1 }, "it is seen again")
 }

@@ -136,7 +136,10 @@ func (r *Redis) trimOrWarn(ctx context.Context) {
 }
 
 func (r *Redis) measureOrWarn(ctx context.Context) {
-	if err := r.measure(ctx); err != nil && ctx.Err() == nil {
+	limit, stop := context.WithTimeout(ctx, measureEvery)
+	defer stop()
+	if err := r.measure(limit); err != nil && ctx.Err() == nil {
+		r.watch.Lost()
 		r.opt.Logger.Warn("cannot see how much the uplink log holds", "error", err)
 	}
 }

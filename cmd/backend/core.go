@@ -70,14 +70,15 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 		return nil, fmt.Errorf("ask for the database's clock: %w", err)
 	}
 	stack.Go("clock", clock.Run)
+	readers := &command.Readers{}
 	service := command.NewService(command.ServiceOptions{
-		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Clock: clock, Logger: c.logger,
+		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Clock: clock, Readers: readers, Logger: c.logger,
 		MaxOpen: c.limits.MaxOpen, MaxAttempts: c.patience.MaxAttempts.PerKind, Partitions: c.settings.Partitions,
 	})
 	if work {
 		opt := command.WorkerOptions{
 			Owner: uuid.Must(uuid.NewV7()).String(), Ledger: c.db, Log: c.log, Presence: c.live, Publisher: c.publisher,
-			Live: c.live, Notices: c.live, Clock: clock, Logger: c.logger, Metrics: command.NewMetrics(c.metrics),
+			Live: c.live, Notices: c.live, Clock: clock, Readers: readers, Logger: c.logger, Metrics: command.NewMetrics(c.metrics),
 			Partition: func(id fleet.DeviceID) int { return fleet.Partition(id, c.settings.Partitions) },
 			Letters:   c.db, MaxLetters: c.limits.MaxLetters,
 			RunTimeout: c.patience.RunTimeout.PerKind, RetryAfter: c.patience.RetryAfter.PerKind,

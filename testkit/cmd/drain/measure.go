@@ -114,6 +114,10 @@ func (m *measurement) install(ctx context.Context) (*simulator.Fleet, error) {
 
 func (m *measurement) phases(ctx context.Context, fleet *simulator.Fleet) error {
 	m.reader = newReader(m.config, m.rig, m.live)
+	m.say("making files for the write-ahead log")
+	if err := m.pave(ctx); err != nil {
+		return fmt.Errorf("make files for the write-ahead log: %w", err)
+	}
 	err := until(ctx, "the meters to connect", func() bool { return fleet.Waiting() == 0 })
 	if err != nil {
 		return err

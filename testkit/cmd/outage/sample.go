@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -102,7 +103,7 @@ func (s *sampler) look(ctx context.Context, open func() float64) {
 			oldest, err2 := n.Metric(ctx, "meterline_uplink_log_oldest_seconds")
 			mu.Lock()
 			defer mu.Unlock()
-			if err == nil && err2 == nil {
+			if err == nil && err2 == nil && !math.IsNaN(entries+oldest) { // NaN: the log could not be looked at
 				one.entries, one.oldest = max(one.entries, entries), max(one.oldest, oldest)
 			}
 		})
