@@ -30,6 +30,7 @@ type socket struct {
 	net.Conn                    // reading, addresses
 	raw      syscall.RawConn    // nil: every write goes by the backlog
 	limit    int                // bytes
+	patience time.Duration      // for the client to take something of a backlog
 	slow     func(cause string) // counts a client that was given up
 	drains   *sync.WaitGroup    // holds the draining goroutines
 	inbox    inbox              // the reader's alone
@@ -49,7 +50,7 @@ type socket struct {
 }
 
 func newSocket(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause string)) *socket {
-	nc := &socket{Conn: c, limit: limit, drains: drains, slow: slow}
+	nc := &socket{Conn: c, limit: limit, patience: drainTimeout, drains: drains, slow: slow}
 	if sc, ok := c.(syscall.Conn); ok {
 		nc.raw, _ = sc.SyscallConn()
 	}
@@ -154,7 +155,7 @@ func (c *socket) awaited() func() {
 
 func (c *socket) drainPiece(piece []byte) (int, error) {
 	before, known := unsent(c.raw)
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(drainTimeout))
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.patience))
 	n, err := c.Conn.Write(piece)
 	if known && errors.Is(err, os.ErrDeadlineExceeded) {
 		// The kernel wakes us when a third of its buffer is free. On a slow network that may take longer; the client goes on
