@@ -79,11 +79,7 @@ func TestUnknownAndUnreachableGateways(t *testing.T) {
 func TestAWrongSecretReachesNobody(t *testing.T) {
 	e := startEdge(t, "")
 	p, _, _ := start(t, mqtt.PublisherOptions{Secret: "wrong"}, e.gateway("g-1", "a"))
-	testkit.Eventually(t, waitMost, func() bool {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return len(e.clients) > 1
-	}, "two attempts")
+	testkit.Eventually(t, waitMost, func() bool { return e.connects() > 1 }, "two attempts")
 	if p.Reachable("g-1") {
 		t.Fatal("reachable")
 	}
@@ -194,6 +190,7 @@ func TestAnotherIncarnationIsConnectedTo(t *testing.T) {
 	if err := old.all()[0]; err == nil {
 		t.Fatal("the old incarnation acknowledged nothing")
 	}
+	testkit.Eventually(t, waitMost, func() bool { return two.connects() > 0 }, "a connection to the new one") // the old one is not used any more
 	reachable(t, p, "g-1", true)
 	a := &answers{t: t}
 	a.publish(p, "g-1", "e-1")
@@ -216,15 +213,10 @@ func TestAGatewayThatIsStartedAgainIsToldOfOnce(t *testing.T) {
 	first.kill()
 	testkit.Eventually(t, waitMost, func() bool { return said("no connection to a gateway") == 1 }, "the loss is told")
 	second := startEdge(t, first.addr)
-	connects := func() int {
-		second.mu.Lock()
-		defer second.mu.Unlock()
-		return len(second.clients)
-	}
 	reachable(t, p, "g-1", true)
-	before := connects()
+	before := second.connects()
 	d.set(nil, second.gateway("g-1", "b"))
-	testkit.Eventually(t, waitMost, func() bool { return connects() > before }, "the new incarnation to be connected to")
+	testkit.Eventually(t, waitMost, func() bool { return second.connects() > before }, "the new incarnation to be connected to")
 	reachable(t, p, "g-1", true)
 	if n := said("connected to a gateway"); n != 2 {
 		t.Errorf("told %d times, want twice: at first, and after the loss\n%s", n, log.Text())
