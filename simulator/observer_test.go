@@ -139,7 +139,11 @@ func TestCutBringsResends(t *testing.T) {
 // A twin takes the session over, and the endpoint takes it back.
 func TestTwin(t *testing.T) {
 	b := startBroker(t)
-	f, seen := startObserved(t, b, quick(), directSite("d-1"))
+	b.allowTwins()
+	behaviour := quick()
+	// The endpoint is not back before the twin has subscribed, which may take its time on a busy machine.
+	behaviour.RetryMin, behaviour.RetryMax = 2*time.Second, 2*time.Second
+	f, seen := startObserved(t, b, behaviour, directSite("d-1"))
 	f.Twin(t.Context(), "d-1") // until it is disconnected
 	eventually(t, "the endpoint is back", func() bool { return seen.count("connected d-1") == 2 })
 	if seen.at("twin d-1 false") > seen.at("twin d-1 true") || seen.count("twin") != 2 || seen.count("disconnected d-1") != 1 {
