@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -84,13 +85,19 @@ func TestDeployedRedis(t *testing.T) {
 	e.until(v.ID, func(v command.View) bool { return v.Status == command.StatusSucceeded })
 	e.verify(s, v.ID)
 
-	c := exec.Command(filepath.Join(e.bin, "gateway"), "--id", "g2", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0",
-		"--uplink-redis-url", "redis://"+live.Addr)
-	c.Env = e.env
-	said, err := c.CombinedOutput()
-	if c.ProcessState.ExitCode() != 1 || strings.Count(string(said), "\n") != 1 || !strings.Contains(string(said), `appendonly is "no"`) {
-		t.Fatalf("%v: %s", err, said)
-	}
+	testkit.Eventually(t, waitMost, func() error { // it may also end because a server did not answer within some seconds
+		c := exec.Command(filepath.Join(e.bin, "gateway"), "--id", "g2", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0",
+			"--uplink-redis-url", "redis://"+live.Addr)
+		c.Env = e.env
+		said, err := c.CombinedOutput()
+		if c.ProcessState.ExitCode() != 1 || strings.Count(string(said), "\n") != 1 {
+			t.Fatalf("%v: %s", err, said)
+		}
+		if !strings.Contains(string(said), `appendonly is "no"`) {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+		return nil
+	}, "a gateway to refuse it")
 }
 
 // What a single URL turns out to name is said in one line.
