@@ -71,7 +71,7 @@ func client(t testing.TB, url string) *redis.Client {
 	t.Helper()
 	o, err := redis.ParseURL(url)
 	ok(t, err)
-	o.ContextTimeoutEnabled = true
+	o.ContextTimeoutEnabled, o.ReadTimeout = true, waitMost // what takes longer would be done again
 	c := redis.NewClient(o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -80,7 +80,7 @@ func client(t testing.TB, url string) *redis.Client {
 // cluster is a client of a Cluster that the test has to itself.
 func cluster(t testing.TB) *redis.ClusterClient {
 	t.Helper()
-	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: testkit.RedisCluster(t), ContextTimeoutEnabled: true})
+	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: testkit.RedisCluster(t), ContextTimeoutEnabled: true, ReadTimeout: waitMost})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
