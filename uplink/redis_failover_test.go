@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,10 +213,10 @@ func TestRedisWeakNewMaster(t *testing.T) {
 	log := uplink.NewRedis(bySentinel(t, g), uplink.Options{CheckEvery: 20 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(&said, nil)), Registerer: registry})
 	run(t, log)
-	ok(t, log.Ready(ctx))
-	replica := client(t, "redis://"+g.Servers[1].Addr)
+	testkit.Eventually(t, waitMost, func() error { return log.Ready(ctx) }, "the log to be ready")
+	lost := g.Master() // the first, unless the machine kept that waiting for a second
+	replica := client(t, "redis://"+g.Servers[1-slices.Index(g.Servers, lost)].Addr)
 	ok(t, replica.ConfigSet(ctx, "appendfsync", "everysec").Err())
-	lost := g.Master()
 	lost.Kill()
 	g.Failover(lost)
 	weak := func(want float64) func() error {
