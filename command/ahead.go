@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -53,6 +54,13 @@ func (a *aheadWatch) read(at LogPosition, more bool) {
 	}
 	delete(a.behind, at.Partition)
 	a.at[at.Partition] = at
+}
+
+// rest notes that these partitions are not read on for a while: what is sought is looked for ahead.
+func (a *aheadWatch) rest(partitions []int) {
+	for _, p := range partitions {
+		a.behind[p] = struct{}{}
+	}
 }
 
 // seek notes that an operation was sent.
@@ -194,6 +202,17 @@ func (w *Worker) isSought(f fact) bool {
 	}
 	s, is := w.ahead.sought[f.keys[0]]
 	return is && f.AppendedAt.Before(s.expires)
+}
+
+// canWait says whether something among the facts is not about what is sought, nor only a hint.
+func (w *Worker) canWait(facts []fact) bool {
+	return slices.ContainsFunc(facts, func(f fact) bool {
+		switch f.Kind {
+		case UplinkResult, UplinkAck, UplinkReadings, UplinkEvent:
+			return !w.isSought(f)
+		}
+		return false
+	})
 }
 
 // seeks says whether the entry may be about an operation that is sought. It does not decode it.

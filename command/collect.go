@@ -26,7 +26,11 @@ var errLogAway = errors.New("the uplink log cannot be read")
 // one transaction; then it tells the log. busy says that there may be more.
 func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	spare := w.opt.Readers.there() && !w.pressed()
-	batches, err := w.readLog(ctx, w.taking.pauses(spare))
+	if spare && w.ahead.log != nil && w.breath.left() > 0 {
+		w.ahead.rest(w.held()) // only answers to real-time work are looked for meanwhile
+		return false, nil
+	}
+	batches, err := w.readLog(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -53,9 +57,13 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	fault.Point(fault.CollectRead)
 	err = w.liveFirst(ctx, &b)
 	if err == nil {
-		began := time.Now()
+		began, wait := time.Now(), w.canWait(b.facts)
 		err = w.takeIn(ctx, &b)
-		w.taking.took(len(b.facts), time.Since(began))
+		took := time.Since(began)
+		w.taking.took(len(b.facts), took)
+		if wait {
+			w.breath.took(took)
+		}
 		w.alone()
 	}
 	if err != nil {
@@ -76,13 +84,13 @@ func (w *Worker) pressed() bool {
 }
 
 // readLog reads what comes next in each partition: what was read before and did not fit, else from the log. All times are
-// the record's. pause leaves out the partitions that are behind.
-func (w *Worker) readLog(ctx context.Context, pause bool) ([]LogBatch, error) {
+// the record's.
+func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 	var batches []LogBatch
 	var from []LogPosition
 	for _, p := range w.held() {
 		c, known := w.cursors[p]
-		if _, left := w.unread[p]; !known || pause && (left || w.full[p]) {
+		if !known {
 			continue
 		}
 		if rest, ok := w.unread[p]; ok {

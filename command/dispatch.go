@@ -39,13 +39,15 @@ func (w *Worker) dispatch(ctx context.Context) (busy bool, err error) {
 		w.wake(id)
 	}
 	read := w.opt.Readers.there()
-	if len(w.ready) == 0 || w.claiming.pauses(read) {
+	if len(w.ready) == 0 || read && w.breath.left() > 0 {
 		return false, nil
 	}
 	if err := w.meet(ctx); err != nil {
 		return false, err
 	}
-	return len(w.ready) > 0, w.claimAndSend(ctx, w.heads(w.ready, now, w.claiming.most(read)))
+	took, err := w.claimAndSend(ctx, w.heads(w.ready, now, w.claiming.most(read)))
+	w.breath.took(took)
+	return len(w.ready) > 0, err
 }
 
 // dispatchUrgent is dispatch for real-time work that a notice told of, and for nothing else: a claim of a few operations
@@ -58,7 +60,8 @@ func (w *Worker) dispatchUrgent(ctx context.Context) error {
 	if err := w.meet(ctx); err != nil {
 		return err
 	}
-	return w.claimAndSend(ctx, w.urgentHeads())
+	_, err := w.claimAndSend(ctx, w.urgentHeads())
+	return err
 }
 
 // urgentHeads asks for the real-time work of as many as fit into one claim; the others are asked next.
@@ -76,26 +79,26 @@ func (w *Worker) urgentHeads() []Head {
 	return heads
 }
 
-func (w *Worker) claimAndSend(ctx context.Context, heads []Head) error {
+// claimAndSend says how long it took; the time of what found nothing does not count.
+func (w *Worker) claimAndSend(ctx context.Context, heads []Head) (took time.Duration, err error) {
 	if len(heads) == 0 {
-		return nil
+		return 0, nil
 	}
 	began := time.Now()
 	ready, err := w.opt.Ledger.Ready(ctx, heads)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	claimed, err := w.claim(ctx, heads, ready)
-	if err != nil {
-		return err
+	if err != nil || len(claimed) == 0 {
+		return 0, err
 	}
-	if len(claimed) > 0 {
-		w.claiming.took(len(claimed), time.Since(began))
-		fault.Point(fault.DispatchClaimed)
-		w.send(ctx, claimed)
-		fault.Point(fault.DispatchSent)
-	}
-	return nil
+	took = time.Since(began)
+	w.claiming.took(len(claimed), took)
+	fault.Point(fault.DispatchClaimed)
+	w.send(ctx, claimed)
+	fault.Point(fault.DispatchSent)
+	return took, nil
 }
 
 // meet looks up the presence of ready endpoints that nothing is known of.

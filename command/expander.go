@@ -10,7 +10,10 @@ import (
 // Expander makes the operations of large commands.
 type Expander struct {
 	service *Service
-	pace    pace // of operations; one goroutine only
+
+	// one goroutine only
+	pace pace          // of operations
+	took time.Duration // the last transaction
 }
 
 // NewExpander makes an Expander beside a Service.
@@ -32,8 +35,8 @@ func (e *Expander) Run(ctx context.Context) error {
 			wait = min(2*wait, backOffMost)
 		case found:
 			wait = expandEvery
-			if e.pace.pauses(e.service.opt.Readers.there()) {
-				pause(ctx, time.Until(e.pace.next))
+			if e.service.opt.Readers.there() {
+				pause(ctx, e.took)
 			}
 			continue
 		default:
@@ -50,7 +53,8 @@ func (e *Expander) runOnce(ctx context.Context) (bool, error) {
 	if err != nil || !found {
 		return found, err
 	}
-	e.pace.took(len(made.Operations), time.Since(began))
+	e.took = time.Since(began)
+	e.pace.took(len(made.Operations), e.took)
 	fault.Point(fault.ExpandCommitted)
 	e.service.tellArrived(ctx, made)
 	return true, nil

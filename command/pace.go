@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// pace bounds what one transaction takes in of work that can wait, such as a backlog, and how soon the next may follow: so that
-// whoever reads in real time does not wait long for it. While nobody does, batches are large, which costs least.
+// pace bounds what one transaction takes in of work that can wait, such as a backlog, so that whoever reads in real time does not
+// wait long for it. While nobody does, batches are large, which costs least.
 type pace struct {
 	alone int           // how many go into one transaction while nobody reads
 	each  time.Duration // what one more costs in a large batch, smoothed
 	small time.Duration // what a batch of a few costs, smoothed: nearly all of it is the same for every batch
-	next  time.Time     // when the next large batch may come while somebody reads
 }
 
 const (
@@ -19,7 +18,7 @@ const (
 	batchMost  = 1000 // and when nobody waits
 	fewest     = 16   // a batch of so few says what a transaction costs by itself
 	// quickBatch is how long a batch may take while somebody reads, if it is not slower than a small one.
-	quickBatch = 20 * time.Millisecond
+	quickBatch = 10 * time.Millisecond
 )
 
 // took notes how long n took.
@@ -34,15 +33,10 @@ func (p *pace) took(n int, d time.Duration) {
 		p.small = smooth(p.small, d)
 		return
 	}
-	p.next = time.Now().Add(d)
 	if n >= batchLeast {
 		p.each = smooth(p.each, max(0, d-p.small)/time.Duration(n))
 	}
 }
-
-// pauses says whether the next large batch has to wait: while somebody reads, each is followed by as much time for others. A
-// machine that is busy without a break with what can wait lets everybody wait.
-func (p *pace) pauses(read bool) bool { return read && time.Now().Before(p.next) }
 
 // most is how many go into one transaction.
 func (p *pace) most(read bool) int {
@@ -51,6 +45,26 @@ func (p *pace) most(read bool) int {
 	}
 	return min(max(int(max(quickBatch, p.small)/p.each), batchLeast), p.alone)
 }
+
+// breath is how a worker shares the machine with those who read in real time: a round in which it did what can wait is followed by
+// as much time without. A machine that is busy with that without a break lets everybody wait.
+type breath struct {
+	spent time.Duration // in this round on what can wait
+	until time.Time     // nothing of it is done before, while somebody reads
+}
+
+// took notes how long something that can wait took.
+func (b *breath) took(d time.Duration) { b.spent += d }
+
+// round ends a round.
+func (b *breath) round() {
+	if b.spent > 0 {
+		b.until, b.spent = time.Now().Add(b.spent), 0
+	}
+}
+
+// left is how long what can wait has to wait.
+func (b *breath) left() time.Duration { return max(0, time.Until(b.until)) }
 
 // Readers knows whether somebody reads in real time: a process's Service and its Worker tell each other. Safe for concurrent use;
 // the zero Readers has seen nobody.

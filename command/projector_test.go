@@ -30,11 +30,11 @@ func TestPace(t *testing.T) {
 	}
 	p.took(4, 4e6)    // 4 ms for a few
 	p.took(500, 54e6) // 0.1 ms more for each
-	if n := p.most(false); n != batchMost || p.pauses(false) {
+	if n := p.most(false); n != batchMost {
 		t.Errorf("with nobody waiting %d", n)
 	}
-	if n := p.most(true); n != 200 {
-		t.Errorf("20 ms are %d", n)
+	if n := p.most(true); n != 100 {
+		t.Errorf("10 ms are %d", n)
 	}
 	p.each = 10e6
 	if n := p.most(true); n != batchLeast {

@@ -45,7 +45,8 @@ type Worker struct {
 	ahead     aheadWatch
 	large     large
 	claiming  pace
-	taking    pace  // entries of the log
+	taking    pace // entries of the log
+	breath    breath
 	arrived   bool  // the log's signal was heard and not acted upon
 	hurried   error // of what was done beside a large transaction
 	beside    beside
@@ -163,6 +164,7 @@ func (w *Worker) runOnce(ctx context.Context) (busy bool, err error) {
 		w.mail.take()
 		return false, nil
 	}
+	defer w.breath.round()
 	// One part that cannot go on, such as the uplink log's being away, must not hold up the others.
 	var errs []error
 	for _, part := range []func(context.Context) (bool, error){w.hurry, w.collect, w.hurry, w.replay, w.sweep, w.hurry, w.dispatch, w.expire} {
@@ -203,10 +205,8 @@ func (w *Worker) rest(ctx context.Context) {
 		return
 	}
 	most := readEvery
-	for _, p := range []*pace{&w.claiming, &w.taking} {
-		if p.pauses(w.opt.Readers.there()) {
-			most = min(most, time.Until(p.next))
-		}
+	if left := w.breath.left(); left > 0 {
+		most = min(most, left)
 	}
 	wait := time.NewTimer(min(most, max(0, w.timers.until(w.opt.Clock.Now()))))
 	defer wait.Stop()
