@@ -57,6 +57,8 @@ var allowed = map[string][]string{
 	"mqtt/wiretest":         {},
 	"testkit":               {},
 	"testkit/proxy":         {},
+	"testkit/packet":        {},
+	"testkit/machine":       {},
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
 	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
@@ -69,7 +71,7 @@ var allowed = map[string][]string{
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
 	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "command", "fleet", "meterread"},
-	"testkit/cmd/edge":      {"testkit", "simulator", "mqtt", "meterread"},
+	"testkit/cmd/edge":      {"testkit", "testkit/machine", "testkit/packet", "simulator", "mqtt", "meterread"},
 	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }
 

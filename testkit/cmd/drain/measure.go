@@ -152,7 +152,7 @@ func (m *measurement) quiet(ctx context.Context) error {
 
 // while measures what is done until done says so, and those who read meanwhile.
 func (m *measurement) while(ctx context.Context, what int, look time.Duration, done func() bool) (*phase, error) {
-	before, err := m.cpu(ctx)
+	before, err := m.cpu()
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (m *measurement) while(ctx context.Context, what int, look time.Duration, d
 		<-tick.C
 	}
 	took := time.Since(began)
-	after, err := m.cpu(ctx)
+	after, err := m.cpu()
 	close(stop)
 	s := <-live
 	spent := after.since(before)
