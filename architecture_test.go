@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"testkit/proxy":         {},
 	"testkit/packet":        {},
 	"testkit/machine":       {},
+	"testkit/swarm":         {"testkit/packet", "mqtt", "meterread"},
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
 	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
