@@ -71,7 +71,7 @@ var allowed = map[string][]string{
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
-	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "command", "fleet", "meterread"},
+	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "store", "command", "fleet", "meterread"},
 	"testkit/cmd/edge":      {"testkit", "testkit/machine", "testkit/packet", "simulator", "mqtt", "meterread"},
 	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }

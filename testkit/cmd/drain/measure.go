@@ -54,7 +54,7 @@ func (r *report) wrong() error {
 }
 
 func measure(ctx context.Context, c config, stderr io.Writer) (*report, error) {
-	r, err := newRig(ctx, c.backends)
+	r, err := newRig(ctx, c.backends, c.uplink)
 	if err != nil {
 		return nil, err
 	}

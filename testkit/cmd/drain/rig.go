@@ -40,7 +40,7 @@ type rig struct {
 	closers   []func() error
 }
 
-func newRig(ctx context.Context, bin string) (r *rig, err error) {
+func newRig(ctx context.Context, bin, uplink string) (r *rig, err error) {
 	r = &rig{}
 	defer func() {
 		if err != nil {
@@ -76,8 +76,8 @@ func newRig(ctx context.Context, bin string) (r *rig, err error) {
 			return r, err
 		}
 	}
-	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0")
-	r.backend = r.app("backend", r.http, r.ready, "serve", "--http", r.http, "--request-rate", "0")
+	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0", "--uplink", uplink)
+	r.backend = r.app("backend", r.http, r.ready, "serve", "--http", r.http, "--request-rate", "0", "--uplink", uplink)
 	return r, errors.Join(r.gateway.Start(), r.backend.Start())
 }
 
