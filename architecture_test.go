@@ -72,6 +72,7 @@ var allowed = map[string][]string{
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
 	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "store", "command", "fleet", "meterread"},
+	"testkit/cmd/bench":     {"testkit", "testkit/cluster", "testkit/machine", "testkit/packet", "testkit/swarm", "simulator", "command", "meterread"},
 	"testkit/cmd/edge":      {"testkit", "testkit/machine", "testkit/packet", "simulator", "mqtt", "meterread"},
 	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }

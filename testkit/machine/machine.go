@@ -62,6 +62,9 @@ func Commit() string {
 	return hash
 }
 
+// Named is the commit that a name of git means, in the form of Commit.
+func Named(ref string) string { return said("git", "rev-parse", "--short=12", ref+"^{commit}") }
+
 // said is what a command prints, "" when it fails: what it is asked for is good to know, no more.
 func said(program string, args ...string) string {
 	out, err := exec.Command(program, args...).Output()
