@@ -45,8 +45,8 @@ BUGS_WITHIN ?= 5000
 bugs: ## plant bugs in the worker, each must be found; BUGS_WITHIN=20000 plants those that are rarely met, too
 	GOGC=1000 GOMEMLIMIT=2GiB go test -tags faults ./command -run PlantedBugs -v -timeout 1h -schedules=$(BUGS_WITHIN)
 
-.PHONY: bench
-bench: ## benchmarks, with real servers
+.PHONY: bench-parts
+bench-parts: ## benchmarks of the parts (go test -bench), with real servers
 	METERLINE_TEST_REQUIRE_SERVERS=1 $(SERVERS) go test -run '^$$' -bench . -benchmem $(PKG)
 
 .PHONY: fuzz
@@ -66,9 +66,13 @@ fuzz-cover: ## how much of the decoders the committed inputs reach; fails below 
 fuzz-distil: ## copy inputs that make fuzz found to testdata/fuzz, where they reach more
 	$(FUZZ) -distil
 
-# Which case: make edge CASE=flood FLAGS=--json=flood.json
+# Which case: make edge CASE=flood FLAGS=--json=flood.json; make bench CASE=direct,ipc FLAGS='-runs 3 -json before.json'
 CASE ?= all
 FLAGS ?=
+
+.PHONY: bench
+bench: ## measure the whole: rates, and what each process pays; FLAGS=-small only shows that it works (docs/benchmarks/speed.md)
+	@go run ./testkit/cmd/bench $(CASE) $(FLAGS)
 
 .PHONY: edge
 edge: ## measure gateway and plain mochi under bad clients, tables in Markdown; all cases take half an hour

@@ -57,6 +57,9 @@ var allowed = map[string][]string{
 	"mqtt/wiretest":         {},
 	"testkit":               {},
 	"testkit/proxy":         {},
+	"testkit/packet":        {},
+	"testkit/machine":       {},
+	"testkit/swarm":         {"testkit/packet", "mqtt", "meterread"},
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
 	"testkit/cmd/cluster":   {"testkit", "testkit/cluster"},
@@ -68,8 +71,9 @@ var allowed = map[string][]string{
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
-	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "command", "fleet", "meterread"},
-	"testkit/cmd/edge":      {"testkit", "simulator", "mqtt", "meterread"},
+	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "store", "command", "fleet", "meterread"},
+	"testkit/cmd/bench":     {"testkit", "testkit/cluster", "testkit/machine", "testkit/packet", "testkit/swarm", "simulator", "command", "meterread"},
+	"testkit/cmd/edge":      {"testkit", "testkit/machine", "testkit/packet", "simulator", "mqtt", "meterread"},
 	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }
 

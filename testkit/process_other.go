@@ -3,11 +3,13 @@
 package testkit
 
 import (
+	"errors"
 	"net"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // attributes: only Linux can let a child die with its parent; elsewhere a test process that is killed leaves its
@@ -59,3 +61,11 @@ func listens(_ int, addr string) error {
 	}
 	return c.Close()
 }
+
+var errNoProc = errors.New("only Linux has /proc")
+
+// processorTime cannot be told.
+func processorTime(int, bool) (time.Duration, error) { return 0, errNoProc }
+
+// residentMemory cannot be told.
+func residentMemory(int) (now, most int64, err error) { return 0, 0, errNoProc }

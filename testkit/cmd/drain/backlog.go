@@ -14,6 +14,7 @@ import (
 	"meterline/fleet"
 	"meterline/meterread"
 	"meterline/simulator"
+	"meterline/store"
 	"meterline/uplink"
 )
 
@@ -41,7 +42,11 @@ func asked(ctx context.Context, api *simulator.API, rounds int) ([]meterread.Com
 
 // fill appends the backlog as a gateway would, device by device in turn, results and readings mixed.
 func (b *backlog) fill(ctx context.Context, r *rig, c config, away []simulator.Site, commands []meterread.CommandID) error {
-	log := uplink.NewRedis(r.redis, uplink.Options{Limit: 10_000_000})
+	log, done, err := openLog(ctx, r, c.uplink)
+	if err != nil {
+		return err
+	}
+	defer done()
 	b.began = time.Now().UTC().Truncate(time.Second).Add(-24 * time.Hour)
 	batch := make([]command.Uplink, 0, appendBatch)
 	for n := range c.backlog {
@@ -57,6 +62,19 @@ func (b *backlog) fill(ctx context.Context, r *rig, c config, away []simulator.S
 		}
 	}
 	return nil
+}
+
+// openLog opens the uplink log that gateways append to; done gives back what it holds.
+func openLog(ctx context.Context, r *rig, in string) (log command.Log, done func(), err error) {
+	const enough = 10_000_000 // entries of a partition
+	if in == "redis" {
+		return uplink.NewRedis(r.redis, uplink.Options{Limit: enough}), func() {}, nil
+	}
+	db, err := store.Open(ctx, store.Options{URL: r.postgres.URL})
+	if err != nil {
+		return nil, nil, err
+	}
+	return db.UplinkLog(store.UplinkLogOptions{Bound: enough}), func() { _ = db.Close() }, nil
 }
 
 // partitions is what migrate sets.

@@ -41,6 +41,7 @@ type config struct {
 	rate     float64       // reads per second
 	quiet    time.Duration // how long nothing else is done
 	backends string        // directory with programs that are there already
+	uplink   string        // which log the backlog is in: redis or store
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -77,6 +78,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.Float64Var(&c.rate, "rate", 20, "reads in real time per second")
 	f.DurationVar(&c.quiet, "quiet", 10*time.Second, "how long nothing else is done")
 	f.StringVar(&c.backends, "bin", "", "directory of the programs; default: they are built")
+	f.StringVar(&c.uplink, "uplink", "redis", "which uplink log the backlog is in: redis or store")
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
@@ -85,6 +87,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, fmt.Errorf("unknown argument %q", f.Arg(0))
 	case c.backlog < 0 || c.devices < 1 || c.live < 1 || c.command < 0:
 		return c, errors.New("-backlog and -command must not be negative, -devices and -live be 1 or more")
+	case c.uplink != "redis" && c.uplink != "store":
+		return c, errors.New("-uplink must be redis or store")
 	case c.results < 0 || c.results > 1:
 		return c, errors.New("-results must be 0 to 1")
 	case c.rate <= 0 || c.rate > 1000:

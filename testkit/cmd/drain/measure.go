@@ -55,7 +55,7 @@ func (r *report) wrong() error {
 }
 
 func measure(ctx context.Context, c config, stderr io.Writer) (*report, error) {
-	r, err := newRig(ctx, c.backends)
+	r, err := newRig(ctx, c.backends, c.uplink)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (m *measurement) quiet(ctx context.Context) error {
 
 // while measures what is done until done says so, and those who read meanwhile.
 func (m *measurement) while(ctx context.Context, what int, look time.Duration, done func() bool) (*phase, error) {
-	before, err := m.cpu(ctx)
+	before, err := m.cpu()
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (m *measurement) while(ctx context.Context, what int, look time.Duration, d
 		<-tick.C
 	}
 	took := time.Since(began)
-	after, err := m.cpu(ctx)
+	after, err := m.cpu()
 	close(stop)
 	s := <-live
 	spent := after.since(before)

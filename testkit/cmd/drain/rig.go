@@ -24,10 +24,7 @@ import (
 	"meterline/testkit"
 )
 
-const (
-	readyWithin = 60 * time.Second
-	ticks       = 100 // USER_HZ, in which /proc counts on every Linux
-)
+const readyWithin = 60 * time.Second
 
 // rig is the servers and the programs. What is started last ends first.
 type rig struct {
@@ -44,7 +41,7 @@ type rig struct {
 	closers   []func() error
 }
 
-func newRig(ctx context.Context, bin string) (r *rig, err error) {
+func newRig(ctx context.Context, bin, uplink string) (r *rig, err error) {
 	r = &rig{}
 	defer func() {
 		if err != nil {
@@ -80,8 +77,8 @@ func newRig(ctx context.Context, bin string) (r *rig, err error) {
 			return r, err
 		}
 	}
-	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0")
-	r.backend = r.app("backend", r.http, r.ready, "serve", "--http", r.http, "--request-rate", "0")
+	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0", "--uplink", uplink)
+	r.backend = r.app("backend", r.http, r.ready, "serve", "--http", r.http, "--request-rate", "0", "--uplink", uplink)
 	return r, errors.Join(r.gateway.Start(), r.backend.Start())
 }
 
@@ -216,51 +213,10 @@ func (c cost) since(before cost) cost {
 }
 
 // cpu is what the backend and all processes of PostgreSQL have used.
-func (r *rig) cpu(ctx context.Context) (c cost, err error) {
-	c.backend, _, err = used(r.backend.PID(), false)
-	if err != nil {
+func (r *rig) cpu() (c cost, err error) {
+	if c.backend, err = r.backend.CPU(); err != nil {
 		return c, err
 	}
-	var pid int
-	if err := r.db.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
-		return c, err
-	}
-	_, master, err := used(pid, false)
-	if err != nil {
-		return c, err
-	}
-	if c.postgres, _, err = used(master, true); err != nil {
-		return c, err
-	}
-	all, err := os.ReadDir("/proc")
-	for _, p := range all {
-		if pid, err := strconv.Atoi(p.Name()); err == nil {
-			if spent, parent, err := used(pid, false); err == nil && parent == master {
-				c.postgres += spent
-			}
-		}
-	}
+	c.postgres, err = r.postgres.CPU()
 	return c, err
-}
-
-// used reads /proc/PID/stat (proc(5)): processor time, with that of children that have ended when asked for, and the parent.
-func used(pid int, children bool) (d time.Duration, parent int, err error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, 0, err
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
-	if len(fields) < 15 {
-		return 0, 0, fmt.Errorf("stat of %d: %q", pid, stat)
-	}
-	parent, err = strconv.Atoi(fields[1])
-	last := 13
-	if children {
-		last = 15
-	}
-	for _, f := range fields[11:last] {
-		n, _ := strconv.Atoi(f)
-		d += time.Duration(n) * time.Second / ticks
-	}
-	return d, parent, err
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"meterline/testkit/packet"
 )
 
 // attackMode is the argument that makes this program an attacker: address, addresses to come from, most sockets, sockets a
@@ -123,7 +125,8 @@ func (a *attacker) connect() {
 }
 
 // slowConnect is what slow ones say.
-var slowConnect = connectPacket("a-client-that-takes-its-time-to-say-who-it-is-and-never-gets-to-the-end-of-it", "nobody", "nothing")
+var slowConnect = packet.AppendConnect(nil, packet.Account{
+	Client: "a-client-that-takes-its-time-to-say-who-it-is-and-never-gets-to-the-end-of-it", User: "nobody", Password: "nothing"}, keepAlive)
 
 // drip sends the next byte of every slow CONNECT whose turn it is.
 func (a *attacker) drip(turn, turns int) {

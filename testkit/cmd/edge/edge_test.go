@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"meterline/testkit"
+	"meterline/testkit/packet"
 )
 
 func TestMain(m *testing.M) {
@@ -273,17 +274,17 @@ func TestRecorderCountsWhatNeverEnds(t *testing.T) {
 func TestReadPacket(t *testing.T) {
 	t.Parallel()
 	payload := commandPayload(0xABCDEF, 5000)
-	wire := append(publishPacket(7, "a/topic", payload), pubackPacket(0x1234)...)
-	r := bufio.NewReaderSize(bytes.NewReader(append(wire, publishPacket(0, "t", nil)...)), 512)
+	wire := append(packet.AppendPublish(nil, 7, "a/topic", payload), packet.AppendPuback(nil, 0x1234)...)
+	r := bufio.NewReaderSize(bytes.NewReader(append(wire, packet.AppendPublish(nil, 0, "t", nil)...)), 512)
 	p, err := readPacket(r)
 	key, ok := keyOf(p.head)
-	if err != nil || p.kind != publish || p.id != 7 || p.size != len(payload) || !ok || key != 0xABCDEF {
+	if err != nil || p.kind != packet.Publish || p.id != 7 || p.size != len(payload) || !ok || key != 0xABCDEF {
 		t.Errorf("PUBLISH: %+v, key %x, %v", p, key, err)
 	}
-	if p, err = readPacket(r); err != nil || p.kind != puback || p.id != 0x1234 {
+	if p, err = readPacket(r); err != nil || p.kind != packet.Puback || p.id != 0x1234 {
 		t.Errorf("PUBACK: %+v, %v", p, err)
 	}
-	if p, err = readPacket(r); err != nil || p.kind != publish || p.id != 0 || p.size != 0 {
+	if p, err = readPacket(r); err != nil || p.kind != packet.Publish || p.id != 0 || p.size != 0 {
 		t.Errorf("PUBLISH at QoS 0: %+v, %v", p, err)
 	}
 	if !json.Valid(payload) || len(payload) != 5000 {

@@ -18,6 +18,7 @@ import (
 	"meterline/meterread"
 	"meterline/mqtt"
 	"meterline/testkit"
+	"meterline/testkit/packet"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 type device struct {
 	fleet  *fleet
 	n      int
-	who    account
+	who    packet.Account
 	source string
 	up     string // topic of its uplinks
 	down   string // topic of its commands
@@ -56,7 +57,7 @@ func newFleet(t *target, n int) *fleet {
 	for i := range n {
 		id := deviceID(i)
 		f.devices = append(f.devices, &device{
-			fleet: f, n: i, who: account{client: string(id), user: string(id), password: secretOf(i)}, source: sourceOf(i),
+			fleet: f, n: i, who: packet.Account{Client: string(id), User: string(id), Password: secretOf(i)}, source: sourceOf(i),
 			up: mqtt.UplinkTopic(id, mqtt.Event), down: mqtt.CommandTopic(id),
 		})
 	}
@@ -82,7 +83,7 @@ func (f *fleet) connect(ctx context.Context, devices []*device) error {
 	for _, d := range devices {
 		group.Go(func() error {
 			if err := insist(ctx, func() error { return d.connect(ctx) }); err != nil {
-				return fmt.Errorf("%s: %w", d.who.client, err)
+				return fmt.Errorf("%s: %w", d.who.Client, err)
 			}
 			return nil
 		})
@@ -142,9 +143,9 @@ func (d *device) read(s *session) {
 			break
 		}
 		switch p.kind {
-		case publish:
+		case packet.Publish:
 			d.command(s, p)
-		case puback:
+		case packet.Puback:
 			d.acknowledged(p.id)
 		}
 	}
@@ -179,7 +180,7 @@ func (d *device) send(key uint64) {
 		d.lastID = 1
 	}
 	d.waits[d.lastID] = key
-	_, _ = d.session.conn.Write(publishPacket(d.lastID, d.up, event)) // an error ends the reader, which counts it
+	_, _ = d.session.conn.Write(packet.AppendPublish(nil, d.lastID, d.up, event)) // an error ends the reader, which counts it
 }
 
 func (d *device) acknowledged(id uint16) {
@@ -197,7 +198,7 @@ func (d *device) command(s *session, p received) {
 	d.fleet.bytes.Add(int64(p.size))
 	d.mu.Lock()
 	if d.session == s && p.id != 0 {
-		_, _ = s.conn.Write(pubackPacket(p.id))
+		_, _ = s.conn.Write(packet.AppendPuback(nil, p.id))
 	}
 	d.mu.Unlock()
 	if key, ok := keyOf(p.head); ok && key != 0 {

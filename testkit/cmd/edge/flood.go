@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meterline/testkit"
+	"meterline/testkit/packet"
 )
 
 // flood: one device publishes as fast as it can, another comes and goes, while others do their work.
@@ -161,7 +162,7 @@ func (f *flood) pour(ctx context.Context, d *device, s *session, acknowledged bo
 				_ = s.conn.Close()
 				return
 			}
-			if p.kind == puback {
+			if p.kind == packet.Puback {
 				count.acked.Add(1)
 			}
 		}
@@ -176,10 +177,10 @@ func (f *flood) pour(ctx context.Context, d *device, s *session, acknowledged bo
 		var out []byte
 		for range together {
 			if !acknowledged {
-				out = append(out, publishPacket(0, d.up, payload)...)
+				out = append(out, packet.AppendPublish(nil, 0, d.up, payload)...)
 				continue
 			}
-			out = append(out, publishPacket(id, d.up, payload)...)
+			out = append(out, packet.AppendPublish(nil, id, d.up, payload)...)
 			id = id%0xFFFF + 1
 		}
 		if _, err := s.conn.Write(out); err != nil {

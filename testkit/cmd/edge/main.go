@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"meterline/testkit/machine"
 )
 
 func main() {
@@ -116,7 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
-	out := report{Command: "edge " + strings.Join(args, " "), Commit: commit(), Machine: thisMachine(), Began: time.Now()}
+	out := report{Command: "edge " + strings.Join(args, " "), Commit: machine.Commit(), Machine: machine.This(), Began: time.Now()}
 	err = o.measure(ctx, &out, stdout, stderr)
 	if out.Seconds = time.Since(out.Began).Seconds(); len(out.Findings) > 0 {
 		out.print(stdout)

@@ -91,7 +91,7 @@ func (m *memory) on(ctx context.Context, t *target) (row memoryRow, err error) {
 	if row.Connected, err = t.usage(ctx); err != nil {
 		return row, err
 	}
-	if row.Collected, err = t.collected(ctx, m.Settle); err != nil {
+	if row.Collected, err = testkit.Collected(ctx, t.metric, m.Settle); err != nil {
 		return row, err
 	}
 	if row.Settled, err = t.usage(ctx); err != nil {
@@ -105,7 +105,7 @@ func (m *memory) on(ctx context.Context, t *target) (row memoryRow, err error) {
 }
 
 func (t *target) usage(ctx context.Context) (u usage, err error) {
-	if u.RSS, _, err = t.memory(); err != nil {
+	if u.RSS, _, err = t.Memory(); err != nil {
 		return u, err
 	}
 	for name, value := range map[string]*float64{
@@ -116,28 +116,4 @@ func (t *target) usage(ctx context.Context) (u usage, err error) {
 		}
 	}
 	return u, nil
-}
-
-// collected waits until the broker has collected garbage twice, for what connecting has left behind may be in the way of
-// the first, and had some time to give the rest back to the system.
-func (t *target) collected(ctx context.Context, patience time.Duration) (bool, error) {
-	const giveBack = 10 * time.Second
-	const collections = "go_gc_duration_seconds_count"
-	first, err := t.metric(ctx, collections)
-	if err != nil {
-		return false, err
-	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		now, err := t.metric(ctx, collections)
-		if err != nil {
-			return false, err
-		}
-		if now >= first+2 {
-			return true, testkit.Pause(ctx, min(giveBack, patience))
-		}
-		if err := testkit.Pause(ctx, min(time.Second, patience)); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"meterline/testkit/packet"
 )
 
 // publisher is a service client that sends commands. Messages wait in its queue while the broker does not read.
@@ -27,7 +29,7 @@ const queueLength = 1 << 20
 
 // publisher starts a publisher that lives until ctx is done; then it must be waited for by ended.
 func (f *fleet) publisher(ctx context.Context) (*publisher, error) {
-	s, err := dial(ctx, f.target.addr, "", 0, account{client: "edge-publisher", user: "service", password: f.target.token})
+	s, err := dial(ctx, f.target.addr, "", 0, packet.Account{Client: "edge-publisher", User: "service", Password: f.target.token})
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
@@ -54,7 +56,7 @@ func (p *publisher) run(ctx context.Context, s *session) {
 	for id := uint16(1); ; id = id%0xFFFF + 1 {
 		select {
 		case m := <-p.queue:
-			if _, err := s.conn.Write(publishPacket(id, m.topic, m.payload)); err != nil {
+			if _, err := s.conn.Write(packet.AppendPublish(nil, id, m.topic, m.payload)); err != nil {
 				p.lost(ctx, err)
 				return
 			}

@@ -126,7 +126,7 @@ func (c *reconnect) step(ctx context.Context, t *target, f *fleet, cut func() er
 		return row, err
 	}
 	f.close() // those of a broker that is gone
-	before, err := t.cpu()
+	before, err := t.CPU()
 	if t.PID() != old {
 		before = 0 // it has only just been started
 	}
@@ -136,7 +136,7 @@ func (c *reconnect) step(ctx context.Context, t *target, f *fleet, cut func() er
 	began := time.Now()
 	times, failed := c.back(ctx, f)
 	row.Seconds = time.Since(began).Seconds()
-	after, err := t.cpu()
+	after, err := t.CPU()
 	if err != nil {
 		return row, err
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"meterline/testkit/packet"
 )
 
 // stepTimeout is how long each step of coming in may take: connecting, CONNACK, SUBACK.
@@ -18,9 +20,6 @@ const stepTimeout = 10 * time.Second
 
 // errRefused is a CONNACK or SUBACK that says no.
 var errRefused = errors.New("refused")
-
-// account is who signs in.
-type account struct{ client, user, password string }
 
 // session is one MQTT 3.1.1 connection.
 type session struct {
@@ -30,7 +29,7 @@ type session struct {
 
 // dial connects from source ("": any address) and signs in. receive, when it is not 0, is what SO_RCVBUF is set to before
 // the connection is made; the kernel raises it to the smallest that it has.
-func dial(ctx context.Context, addr, source string, receive int, who account) (*session, error) {
+func dial(ctx context.Context, addr, source string, receive int, who packet.Account) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	d := net.Dialer{}
@@ -49,7 +48,7 @@ func dial(ctx context.Context, addr, source string, receive int, who account) (*
 		return nil, err
 	}
 	s := &session{conn: conn, r: bufio.NewReaderSize(conn, 512)}
-	if err := s.ask(connectPacket(who.client, who.user, who.password), connack); err != nil {
+	if err := s.ask(packet.AppendConnect(nil, who, keepAlive), packet.Connack); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -58,16 +57,16 @@ func dial(ctx context.Context, addr, source string, receive int, who account) (*
 
 // subscribe asks for QoS 1.
 func (s *session) subscribe(filter string) error {
-	if err := s.ask(subscribePacket(1, filter), suback); err != nil {
+	if err := s.ask(packet.AppendSubscribe(nil, 1, filter), packet.Suback); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	return nil
 }
 
 // ask sends a packet and waits for its answer, which is the next to come.
-func (s *session) ask(packet []byte, answer byte) error {
+func (s *session) ask(question []byte, answer byte) error {
 	_ = s.conn.SetDeadline(time.Now().Add(stepTimeout))
-	if _, err := s.conn.Write(packet); err != nil {
+	if _, err := s.conn.Write(question); err != nil {
 		return err
 	}
 	p, err := readPacket(s.r)
@@ -76,7 +75,7 @@ func (s *session) ask(packet []byte, answer byte) error {
 		return err
 	case p.kind != answer:
 		return fmt.Errorf("%w: type %d instead of %d", errPacket, p.kind>>4, answer>>4)
-	case answer == connack && p.code != 0 || p.code >= 0x80:
+	case answer == packet.Connack && p.code != 0 || p.code >= 0x80:
 		return fmt.Errorf("%w with code %d", errRefused, p.code)
 	}
 	return s.conn.SetDeadline(time.Time{})

@@ -105,7 +105,7 @@ func (s *stall) on(ctx context.Context, t *target) (rows []stallRow, err error) 
 		every(ctx, s.Large, len(bad), func(i int, _ time.Time) { p.queue <- outgoing{bad[i].down, payload} })
 	}
 	row := func(phase string, m measured) {
-		_, most, _ := t.memory()
+		_, most, _ := t.Memory()
 		rows = append(rows, stallRow{Broker: t.name, Phase: phase, measured: m, Lost: f.lost.Load(), MemoryMiB: most >> 20})
 	}
 	m, err := f.phase(ctx, p, l, s.Duration)

@@ -40,11 +40,11 @@ func (s *stalled) connect(ctx context.Context, i int) (err error) {
 	s.sessions[i] = nil
 	one, err := dial(ctx, d.fleet.target.addr, d.source, 1, d.who)
 	if err != nil {
-		return fmt.Errorf("%s: %w", d.who.client, err)
+		return fmt.Errorf("%s: %w", d.who.Client, err)
 	}
 	if err := one.subscribe(d.down); err != nil {
 		_ = one.conn.Close()
-		return fmt.Errorf("%s: %w", d.who.client, err)
+		return fmt.Errorf("%s: %w", d.who.Client, err)
 	}
 	s.sessions[i] = one
 	return nil

@@ -1,0 +1,103 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"meterline/testkit"
+)
+
+// drain: a backlog that came into the log while no backend was there. It is measured by testkit/cmd/drain, on servers of its own.
+type drain struct {
+	Backlog int `json:"uplinks"`
+	Devices int `json:"devices"`
+	quiet   string
+}
+
+func (d *drain) title() string {
+	return "a backlog of uplinks, half of them results, drains while a few meters are read in real time (testkit/cmd/drain)"
+}
+
+func (d *drain) flags(set *flag.FlagSet) {
+	d.quiet = "10s"
+	set.IntVar(&d.Backlog, "backlog", million, "uplinks that wait")
+	set.IntVar(&d.Devices, "devices", 10_000, "devices that they are of")
+}
+func (d *drain) shrink() { d.Backlog, d.Devices, d.quiet = 400, 20, "500ms" }
+
+// drained is what is looked at of the report of testkit/cmd/drain.
+type drained struct {
+	Backlog struct {
+		Seconds        float64 `json:"seconds"`
+		PerSecond      float64 `json:"per_second"`
+		BackendMicros  float64 `json:"backend_cpu_us_each"`
+		PostgresMicros float64 `json:"postgres_cpu_us_each"`
+		Live           struct {
+			P50 float64 `json:"p50_ms"`
+			P99 float64 `json:"p99_ms"`
+		} `json:"live"`
+	} `json:"backlog"`
+	Record struct {
+		Missing    int64 `json:"missing"`
+		Twice      int64 `json:"twice"`
+		AskedAgain int64 `json:"asked_again"`
+		NotEnded   int64 `json:"not_ended"`
+		OutOfOrder int64 `json:"out_of_order"`
+	} `json:"record"`
+}
+
+func (d *drain) run(ctx context.Context, r *rig) (*finding, error) {
+	out, err := d.measured(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	f := &finding{}
+	b := out.Backlog
+	goal := 0.0
+	if d.Backlog == million {
+		goal = 40
+	}
+	f.less("drained", "s", b.Seconds, goal)
+	f.more("uplinks", "/s", b.PerSecond, 0)
+	f.less(cpuOf+"backend", "µs/uplink", b.BackendMicros, 0)
+	f.less(cpuOf+"PostgreSQL", "µs/uplink", b.PostgresMicros, 0)
+	f.less("reads in real time meanwhile, p50", "ms", b.Live.P50, 0)
+	f.less("reads in real time meanwhile, p99", "ms", b.Live.P99, 0)
+	n, c := int64(d.Backlog), out.Record
+	f.Check = check{Acknowledged: n, Stored: n - c.Missing + c.Twice, Missing: c.Missing, Twice: c.Twice, Changed: c.OutOfOrder, NotEnded: c.NotEnded,
+		AskedAgain: c.AskedAgain}
+	return f, nil
+}
+
+// measured builds the program, and runs it with the programs that are there already.
+func (d *drain) measured(ctx context.Context, r *rig) (out drained, err error) {
+	dir, remove, err := testkit.Scratch("drain")
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	program := filepath.Join(dir, "drain")
+	if said, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "meterline/testkit/cmd/drain").CombinedOutput(); err != nil {
+		return out, fmt.Errorf("build drain: %w\n%s", err, said)
+	}
+	var stdout, stderr bytes.Buffer
+	c := exec.CommandContext(ctx, program, "-backlog", strconv.Itoa(d.Backlog), "-devices", strconv.Itoa(d.Devices), "-command", "0", "-live", "20",
+		"-quiet", d.quiet, "-uplink", r.Uplink(), "-bin", r.Programs)
+	c.Stdout, c.Stderr = &stdout, &stderr
+	if err := c.Run(); err != nil {
+		return out, fmt.Errorf("drain: %w\n%s", err, stderr.String())
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
+		return out, fmt.Errorf("read what drain says: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,117 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"meterline/testkit/machine"
+)
+
+// report is what the program says, on standard output as Markdown and in the file of -json.
+type report struct {
+	Command string          `json:"command"`
+	Commit  string          `json:"commit"`
+	Machine machine.Machine `json:"machine"`
+	Began   time.Time       `json:"began"`
+	Seconds float64         `json:"seconds"`
+	Runs    int             `json:"runs"`
+	Small   bool            `json:"small,omitempty"` // the figures say nothing
+	Results []result        `json:"results"`
+}
+
+// result is a case with one uplink log.
+type result struct {
+	Case    string   `json:"case"`
+	Uplink  string   `json:"uplink"`
+	Title   string   `json:"title"`
+	Options any      `json:"options"`
+	Runs    int      `json:"runs"`
+	Figures []figure `json:"figures"`
+	Checks  []check  `json:"checks"` // one of each run
+	Loads   []load   `json:"loads"`  // the same
+}
+
+// print writes one table of all figures, and one of what was checked.
+func (r *report) print(w io.Writer) {
+	if r.Small {
+		fmt.Fprint(w, "**A small run: the figures say nothing.**\n\n")
+	}
+	head(w, "case", "uplink", "figure", "median", "least to most", "unit", "goal", "reached")
+	for _, one := range r.Results {
+		for _, f := range one.Figures {
+			spread, goal, reached := "", "", ""
+			if len(f.Runs) > 1 {
+				spread = short(f.Min) + " to " + short(f.Max)
+			}
+			if f.Goal != 0 {
+				sign := map[bool]string{true: "≤ ", false: "≥ "}[f.Less]
+				goal, reached = sign+short(f.Goal), f.reached()
+			}
+			row(w, one.Case, one.Uplink, f.label(), short(f.Median), spread, f.Unit, goal, reached)
+		}
+	}
+	fmt.Fprintln(w)
+	head(w, "case", "uplink", "acknowledged", "stored", "missing, twice, changed", "asked again", "load: share of a core", "its ceiling by what it did", "load was the limit")
+	for _, one := range r.Results {
+		for i, c := range one.Checks {
+			l := one.Loads[i]
+			row(w, one.Case, one.Uplink, thousands(c.Acknowledged), thousands(c.Stored), fmt.Sprintf("%d, %d, %d", c.Missing, c.Twice, c.Changed),
+				thousands(c.AskedAgain), l.share(), l.headroom(), l.bound())
+		}
+	}
+	fmt.Fprintf(w, "\n%s\n", r.limits())
+	m := r.Machine
+	fmt.Fprintf(w, "\n%s, commit %s, %s, %.0f s, `%s`; load before it %s\n",
+		m, r.Commit, r.Began.UTC().Format(time.RFC3339), r.Seconds, r.Command, m.Load)
+}
+
+// limits says in a sentence where the load may have been the limit.
+func (r *report) limits() string {
+	var where []string
+	for _, one := range r.Results {
+		if slices.ContainsFunc(one.Loads, func(l load) bool { return l.Bound }) {
+			where = append(where, one.Case+" with --uplink "+one.Uplink)
+		}
+	}
+	if len(where) == 0 {
+		return "The load was the limit of none of them."
+	}
+	return "**The load may have been the limit of** " + strings.Join(where, ", ") + "."
+}
+
+func head(w io.Writer, cells ...string) {
+	row(w, cells...)
+	fmt.Fprintln(w, strings.Repeat("|---", len(cells))+"|")
+}
+
+func row(w io.Writer, cells ...string) { fmt.Fprintln(w, "| "+strings.Join(cells, " | ")+" |") }
+
+func (r *report) write(file string) error {
+	out, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	if err := os.WriteFile(file, append(out, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+func readReport(file string) (*report, error) {
+	in, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read report: %w", err)
+	}
+	var r report
+	if err := json.Unmarshal(in, &r); err != nil {
+		return nil, fmt.Errorf("read report %s: %w", file, err)
+	}
+	return &r, nil
+}
