@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -26,8 +27,11 @@ type reader struct {
 func newReader(c config, r *rig, meters []simulator.Site) *reader {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 64
-	return &reader{url: "http://" + r.http + "/v1/commands", token: r.token, meters: meters,
-		every: time.Duration(float64(time.Second) / c.rate), client: &http.Client{Transport: transport, Timeout: time.Minute}}
+	every := time.Duration(math.MaxInt64)
+	if c.rate > 0 {
+		every = time.Duration(float64(time.Second) / c.rate)
+	}
+	return &reader{url: "http://" + r.http + "/v1/commands", token: r.token, meters: meters, every: every, client: &http.Client{Transport: transport, Timeout: time.Minute}}
 }
 
 // seen is what came of the reads of one phase.

@@ -75,7 +75,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.IntVar(&c.devices, "devices", 1000, "devices that they are of")
 	f.IntVar(&c.command, "command", 10_000, "operations of the asynchronous command; 0: none")
 	f.IntVar(&c.live, "live", 50, "meters that are read in real time")
-	f.Float64Var(&c.rate, "rate", 20, "reads in real time per second")
+	f.Float64Var(&c.rate, "rate", 20, "reads in real time per second; 0: nobody reads")
 	f.DurationVar(&c.quiet, "quiet", 10*time.Second, "how long nothing else is done")
 	f.StringVar(&c.backends, "bin", "", "directory of the programs; default: they are built")
 	f.StringVar(&c.uplink, "uplink", "redis", "which uplink log the backlog is in: redis or store")
@@ -91,8 +91,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, errors.New("-uplink must be redis or store")
 	case c.results < 0 || c.results > 1:
 		return c, errors.New("-results must be 0 to 1")
-	case c.rate <= 0 || c.rate > 1000:
-		return c, errors.New("-rate must be above 0 and at most 1000")
+	case c.rate < 0 || c.rate > 1000:
+		return c, errors.New("-rate must be 0 to 1000")
 	}
 	return c, nil
 }

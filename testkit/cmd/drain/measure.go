@@ -248,8 +248,15 @@ func (m *measurement) drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.report.Ratios["backlog"] = m.report.Backlog.Live.P99 / m.report.Quiet.P99
+	m.beside("backlog", m.report.Backlog)
 	return m.compare(ctx, b, commands)
+}
+
+// beside notes how much longer reads took than with nothing else to do, if there were any.
+func (m *measurement) beside(what string, p *phase) {
+	if m.report.Quiet.P99 > 0 {
+		m.report.Ratios[what] = p.Live.P99 / m.report.Quiet.P99
+	}
 }
 
 // expanded waits until all operations are made: that is not what is measured.
@@ -309,7 +316,7 @@ func (m *measurement) crowded(ctx context.Context) error {
 		return err == nil && now.Status != string(command.StatusRunning)
 	})
 	if err == nil {
-		m.report.Ratios["command"] = m.report.Command.Live.P99 / m.report.Quiet.P99
+		m.beside("command", m.report.Command)
 	}
 	return err
 }
