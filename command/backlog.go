@@ -35,7 +35,13 @@ type BacklogWatch struct {
 	mu    sync.Mutex
 	share float64
 	alarm bool
+	least int64 // entries: the fewest that were seen since it did not grow
+	grows bool
 }
+
+// A backlog of more than growsFrom entries that has become a fifth larger grows, until it is smaller than that again: what comes is more
+// than what is taken over. One that came while nobody read, and shrinks, does not.
+const growsFrom = 10_000
 
 // NewBacklogWatch watches the log of that name. A nil Registerer leaves its metrics unregistered.
 func NewBacklogWatch(r prometheus.Registerer, log string, logger *slog.Logger) *BacklogWatch {
@@ -46,7 +52,7 @@ func NewBacklogWatch(r prometheus.Registerer, log string, logger *slog.Logger) *
 		}
 		return g
 	}
-	return &BacklogWatch{log: log, logger: logger,
+	return &BacklogWatch{log: log, logger: logger, least: -1,
 		oldest: gauge("meterline_uplink_log_oldest_seconds", "Age of the oldest entry of the uplink log that is not in the record, of the partitions that this process reads."),
 		known: [4]prometheus.Gauge{
 			gauge("meterline_uplink_log_entries", "Entries that the uplink log holds, of the partitions that this process uses."),
@@ -62,6 +68,10 @@ func (w *BacklogWatch) Saw(b Backlog) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.alarm
+	if w.least = min(w.least, b.Entries); b.Entries < growsFrom || w.least < 0 {
+		w.least, w.grows = b.Entries, false
+	}
+	w.grows = w.grows || b.Entries > growsFrom && b.Entries > w.least+w.least/5
 	w.share, w.alarm = b.Share, b.Share >= AlarmShare || w.alarm && b.Share >= CalmShare
 	raised := 0.0
 	if w.alarm {
@@ -85,6 +95,13 @@ func (w *BacklogWatch) Lost() {
 	for _, g := range w.known[:3] {
 		g.Set(math.NaN())
 	}
+}
+
+// Presses says that the log is nearly full, or grows: see growsFrom.
+func (w *BacklogWatch) Presses() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.alarm || w.grows
 }
 
 // Alarms says in a line what is wrong, if anything.

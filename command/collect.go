@@ -77,10 +77,10 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	return busy, nil
 }
 
-// pressed says that the log is nearly full: then a backlog is not to wait for anybody.
+// pressed says that the log is to be taken over whoever reads in real time.
 func (w *Worker) pressed() bool {
-	log, can := w.opt.Log.(Alarming)
-	return can && len(log.Alarms()) > 0
+	log, can := w.opt.Log.(Pressing)
+	return can && log.Presses()
 }
 
 // readLog reads what comes next in each partition: what was read before and did not fit, else from the log. All times are

@@ -160,10 +160,10 @@ type Owning interface {
 	Owns(partitions []int)
 }
 
-// Alarming is what a Log may know besides: that something is wrong with it.
-type Alarming interface {
-	// Alarms says in a line each what is wrong: that it is nearly full. It does not block.
-	Alarms() []string
+// Pressing is what a Log may know besides: whether it has to be taken over as fast as possible.
+type Pressing interface {
+	// Presses says that the log is nearly full, or holds more and more. It does not block.
+	Presses() bool
 }
 
 // LogBatch is what Read found in one partition.

@@ -17,6 +17,9 @@ const lookEvery = 2 * time.Second
 // Alarms says what is wrong with the log, if anything: that it is nearly full.
 func (l *UplinkLog) Alarms() []string { return l.watch.Alarms() }
 
+// Presses says that the log is nearly full or grows.
+func (l *UplinkLog) Presses() bool { return l.watch.Presses() }
+
 // reached notes up to where partitions that are read are in the record.
 func (l *UplinkLog) reached(from []command.LogPosition, generation string) {
 	l.mu.Lock()
@@ -30,7 +33,10 @@ func (l *UplinkLog) reached(from []command.LogPosition, generation string) {
 	}
 }
 
-var _ command.Owning = (*UplinkLog)(nil)
+var (
+	_ command.Owning   = (*UplinkLog)(nil)
+	_ command.Pressing = (*UplinkLog)(nil)
+)
 
 // Owns forgets how far the other partitions are in the record: who owns them now knows that.
 func (l *UplinkLog) Owns(partitions []int) {

@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,9 +43,10 @@ type quiet struct {
 }
 
 var (
-	_ command.Log    = (*Both)(nil)
-	_ command.Ahead  = (*Both)(nil)
-	_ command.Owning = (*Both)(nil)
+	_ command.Log      = (*Both)(nil)
+	_ command.Ahead    = (*Both)(nil)
+	_ command.Owning   = (*Both)(nil)
+	_ command.Pressing = (*Both)(nil)
 )
 
 const (
@@ -118,6 +120,14 @@ func (b *Both) Alarms() (all []string) {
 		}
 	}
 	return all
+}
+
+// Presses says whether either log does.
+func (b *Both) Presses() bool {
+	return slices.ContainsFunc(b.logs[:], func(log command.Log) bool {
+		l, can := log.(command.Pressing)
+		return can && l.Presses()
+	})
 }
 
 // Append puts entries into the first log.

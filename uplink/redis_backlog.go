@@ -20,6 +20,9 @@ const measureEvery = 2 * time.Second
 // Alarms says what is wrong with the log, if anything: that it is nearly full.
 func (r *Redis) Alarms() []string { return r.watch.Alarms() }
 
+// Presses says that the log is nearly full or grows.
+func (r *Redis) Presses() bool { return r.watch.Presses() }
+
 // reached notes up to where a partition is in the record.
 func (r *Redis) reached(p command.LogPosition) {
 	r.mu.Lock()
@@ -27,7 +30,10 @@ func (r *Redis) reached(p command.LogPosition) {
 	r.recorded[p.Partition] = p.Position
 }
 
-var _ command.Owning = (*Redis)(nil)
+var (
+	_ command.Owning   = (*Redis)(nil)
+	_ command.Pressing = (*Redis)(nil)
+)
 
 // Owns forgets how far the other partitions are in the record: who owns them now knows that.
 func (r *Redis) Owns(partitions []int) {
