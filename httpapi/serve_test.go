@@ -65,13 +65,15 @@ func TestServeDrains(t *testing.T) {
 		t.Errorf("got %+v", v)
 	}
 	for e := range events {
-		t.Errorf("got %+v", e)
+		if e.comment == "" { // it may have taken long enough for a sign of life
+			t.Errorf("got %+v", e)
+		}
 	}
 	if err := <-served; err != nil || time.Since(began) > pulse.Limit(5*time.Second) {
 		t.Errorf("got %v after %v", err, time.Since(began))
 	}
-	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
-		t.Error("it still listens")
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) { // at its address a stranger might answer who has the port now
+		t.Errorf("it still listened: %v", err)
 	}
 }
 

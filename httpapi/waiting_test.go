@@ -40,7 +40,7 @@ func TestTooManyWaiting(t *testing.T) {
 func TestAStreamThatIsNotReadIsCut(t *testing.T) {
 	s := newServer(t, func(_ *Options, a *API) {
 		if a != nil {
-			a.times.write = 200 * time.Millisecond
+			a.times.write = 2 * time.Second // the stream itself must not stand still so long
 		}
 	})
 	c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))

@@ -68,6 +68,13 @@ func (e *edge) got() []packets.Packet {
 	return append([]packets.Packet(nil), e.messages...)
 }
 
+// connects is how many connections there were.
+func (e *edge) connects() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.clients)
+}
+
 // startEdge starts a broker, on addr if that is not "".
 func startEdge(t *testing.T, addr string) *edge {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,9 @@ type testBroker struct {
 
 	mu       sync.Mutex
 	withheld bool
+	twins    bool // somebody may connect as one who is connected
+	there    int  // connections
+	closed   bool
 }
 
 type uplink struct {
@@ -44,31 +48,107 @@ func startBroker(t *testing.T) *testBroker {
 	b := &testBroker{t: t, uplinks: make(chan uplink, 10_000)}
 	b.server = mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	tcp := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
-	for _, err := range []error{b.server.AddHook(new(auth.AllowHook), nil), b.server.AddHook(b, nil), b.server.AddListener(tcp), b.server.Serve()} {
+	for _, err := range []error{b.server.AddHook(new(auth.AllowHook), nil), b.server.AddHook(b, nil), b.server.AddListener(door{tcp, b}), b.server.Serve()} {
 		if err != nil {
 			t.Fatalf("start broker: %v", err)
 		}
 	}
-	t.Cleanup(func() { _ = b.server.Close() })
+	t.Cleanup(func() {
+		// mochi's Close deadlocks when a client comes or goes at that moment (a recursive read lock), so nobody must be there.
+		eventually(t, "the clients have left", b.shut)
+		_ = b.server.Close()
+	})
 	b.address = tcp.Address()
 	return b
 }
 
+// door is a listener that counts who is there.
+type door struct {
+	*listeners.TCP
+	b *testBroker
+}
+
+// Serve implements listeners.Listener.
+func (d door) Serve(establish listeners.EstablishFn) {
+	d.TCP.Serve(func(id string, c net.Conn) error {
+		if !d.b.enter() {
+			return c.Close()
+		}
+		defer d.b.leave()
+		return establish(id, c)
+	})
+}
+
+func (b *testBroker) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.there++
+	}
+	return !b.closed
+}
+
+func (b *testBroker) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.there--
+}
+
+// shut lets nobody in any more once nobody is there, and says whether that is so.
+func (b *testBroker) shut() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = b.there == 0
+	return b.closed
+}
+
 func (b *testBroker) ID() string { return "test" }
 
-func (b *testBroker) Provides(what byte) bool { return what == mochi.OnPublish }
+func (b *testBroker) Provides(what byte) bool {
+	return what == mochi.OnPublish || what == mochi.OnConnect
+}
+
+// OnConnect waits until the connection before is forgotten: mochi may forget the new one with it when the two meet.
+func (b *testBroker) OnConnect(cl *mochi.Client, _ packets.Packet) error {
+	beat := time.NewTicker(time.Millisecond)
+	defer beat.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-beat.C {
+		if _, there := b.server.Clients.Get(cl.ID); !there || b.mayBeTwo() {
+			return nil
+		}
+	}
+	return packets.ErrServerUnavailable
+}
 
 func (b *testBroker) OnPublish(cl *mochi.Client, p packets.Packet) (packets.Packet, error) {
 	if cl.Net.Inline {
 		return p, nil
 	}
+	withheld := b.isWithheld() // before the test sees it, and may let the next ones through
 	b.uplinks <- uplink{p.TopicName, p.Payload, p.FixedHeader.Dup}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.withheld {
+	if withheld {
 		return p, packets.ErrRejectPacket // no PUBACK
 	}
 	return p, nil
+}
+
+func (b *testBroker) isWithheld() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.withheld
+}
+
+func (b *testBroker) mayBeTwo() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.twins
+}
+
+// allowTwins lets a client take over the session of one who is connected.
+func (b *testBroker) allowTwins() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.twins = true
 }
 
 // withhold makes the broker take uplinks without PUBACK.

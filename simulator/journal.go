@@ -73,11 +73,11 @@ func (j *journal) acked(e *entry) {
 	j.entries.Remove(e.place)
 	e.place = nil
 	j.size -= e.size
-	j.stats.journal.Add(-1)
-	j.stats.readingsAcked.Add(int64(len(e.readings)))
 	for _, r := range e.readings {
 		j.ledger.acked(r)
 	}
+	j.stats.readingsAcked.Add(int64(len(e.readings)))
+	j.stats.journal.Add(-1) // last: whoever finds the journals empty finds all that was in them acknowledged
 }
 
 // lostConnection makes all entries that are left due again, oldest first.

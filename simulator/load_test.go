@@ -80,8 +80,26 @@ func (f *fakeIssuer) Operations(_ context.Context, id meterread.CommandID, each 
 	return nil
 }
 
+// runUntil runs the loader until enough has come of it: how much comes of a time is the machine's affair.
+func runUntil(t *testing.T, l *Loader, what string, enough func(LoadResult) bool) LoadResult {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	var err error
+	var running sync.WaitGroup
+	running.Go(func() { err = l.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	eventually(t, what, func() bool { return enough(l.Result()) })
+	stop()
+	running.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Result()
+}
+
 func testLoad() Load {
-	return Load{Rate: 1000, Duration: 500 * time.Millisecond, CommandSize: 3, Targets: TargetIDs,
+	return Load{Rate: 1000, CommandSize: 3, Targets: TargetIDs,
 		Devices: []meterread.DeviceID{"a", "b", "c", "d"}, Items: []meterread.Item{"1-0:1.8.0"}, Mode: command.Realtime,
 		Timeout: 30 * time.Second, Poll: time.Millisecond, Drain: patience, MaxOpen: 1000}
 }
@@ -89,11 +107,7 @@ func testLoad() Load {
 func TestLoadFollowsCommandsToTheirEnd(t *testing.T) {
 	for _, large := range []bool{false, true} {
 		f := &fakeIssuer{after: 2, failed: 1, large: large}
-		l := NewLoader(testLoad(), f)
-		if err := l.Run(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		r := l.Result()
+		r := runUntil(t, NewLoader(testLoad(), f), "commands", func(r LoadResult) bool { return r.Issued >= 20 })
 		n := len(f.orders)
 		if n < 2 || r.Issued != n || len(f.keys) != n || r.Unfinished != 0 || r.Refused != 0 || r.PollErrors != 0 {
 			t.Errorf("large %v: %+v of %d orders", large, r, n)
@@ -104,10 +118,6 @@ func TestLoadFollowsCommandsToTheirEnd(t *testing.T) {
 		if r.Readings != 4*n || r.Seen.Count != 2*n || r.Received.Count != 2*n || r.Seen.Max < r.Seen.P50 || r.Seen.P50 <= 0 || r.PerSecond <= 0 {
 			t.Errorf("large %v: %+v of %d orders", large, r, n)
 		}
-		// Devices have their turns.
-		if got := fmt.Sprint(f.orders[0].Targets.DeviceIDs, f.orders[1].Targets.DeviceIDs); got != "[a b c] [d a b]" {
-			t.Errorf("targets %s", got)
-		}
 		if o := f.orders[0]; o.TimeoutS != 30 || o.Kind != command.MeterRead || o.Mode != command.Realtime {
 			t.Errorf("order %+v", o)
 		}
@@ -117,17 +127,16 @@ func TestLoadFollowsCommandsToTheirEnd(t *testing.T) {
 func TestLoadHoldsBackAndGivesUp(t *testing.T) {
 	load := testLoad()
 	load.MaxOpen, load.Drain = 2, time.Millisecond
-	l := NewLoader(load, &fakeIssuer{after: -1})
-	if err := l.Run(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	if r := l.Result(); r.Issued != 2 || r.HeldBack == 0 || r.Unfinished != 2 || r.States.Sent != 6 {
+	r := runUntil(t, NewLoader(load, &fakeIssuer{after: -1}), "a command that is held back", func(r LoadResult) bool { return r.Issued == 2 && r.HeldBack > 0 })
+	if r.Issued != 2 || r.Unfinished != 2 || r.States.Sent != 6 {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestLoadThatCannotIssueFails(t *testing.T) {
-	l := NewLoader(testLoad(), &fakeIssuer{refuse: errors.New("503 no")})
+	load := testLoad()
+	load.Duration = 50 * time.Millisecond
+	l := NewLoader(load, &fakeIssuer{refuse: errors.New("503 no")})
 	if err := l.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "503 no") {
 		t.Errorf("%v", err)
 	}
@@ -144,12 +153,20 @@ func TestLoadTargets(t *testing.T) {
 	}
 }
 
+// Devices have their turns.
+func TestLoadTakesDevicesInTurn(t *testing.T) {
+	l := NewLoader(testLoad(), nil)
+	one, _ := l.nextOrder()
+	two, _ := l.nextOrder()
+	if got := fmt.Sprint(one.Targets.DeviceIDs, two.Targets.DeviceIDs); got != "[a b c] [d a b]" {
+		t.Errorf("targets %s", got)
+	}
+}
+
 func TestLoadEndsWithItsContext(t *testing.T) {
-	load := testLoad()
-	load.Duration = 0
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &fakeIssuer{after: 1}
-	l := NewLoader(load, f)
+	l := NewLoader(testLoad(), f)
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	eventually(t, "commands", func() bool { return l.Result().Issued > 3 })

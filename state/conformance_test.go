@@ -42,7 +42,7 @@ func both(t *testing.T, test func(t *testing.T, s liveState)) {
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
-		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: testkit.RedisCluster(t), ContextTimeoutEnabled: true})
+		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: testkit.RedisCluster(t), ContextTimeoutEnabled: true, ReadTimeout: time.Minute})
 		t.Cleanup(func() { _ = c.Close() })
 		test(t, state.NewRedis(c))
 	})
@@ -53,7 +53,7 @@ func client(t *testing.T, url string) *redis.Client {
 	t.Helper()
 	o, err := redis.ParseURL(url)
 	ok(t, err)
-	o.ContextTimeoutEnabled = true
+	o.ContextTimeoutEnabled, o.ReadTimeout = true, time.Minute // what takes longer would be done again
 	c := redis.NewClient(o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c

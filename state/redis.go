@@ -32,6 +32,7 @@ type Redis struct {
 	owed map[string]struct{} // keys of what changed while Redis could not be told: to be dropped first
 
 	looked, announced string // histories of the masters, as Lost saw them last, and when Announce did; see Lost
+	listed, vanished  bool   // Lost found the gateway's entry; Announce found none where Lost had
 }
 
 // NewRedis keeps the live state behind client, which stays the caller's to close.

@@ -32,7 +32,7 @@ func follow(t *testing.T, h, master *testkit.RedisHandle) *redis.Client {
 func inStep(t *testing.T, master *redis.Client) {
 	t.Helper()
 	ok(t, master.Set(t.Context(), "step", time.Now().String(), time.Minute).Err())
-	if n, err := master.Wait(t.Context(), 1, 10*time.Second).Result(); n != 1 || err != nil {
+	if n, err := master.Wait(t.Context(), 1, time.Minute).Result(); n != 1 || err != nil {
 		t.Fatal("the replica is not in step", n, err)
 	}
 }

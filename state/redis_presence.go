@@ -85,14 +85,17 @@ func (r *Redis) Lost(ctx context.Context, gateway, incarnation string) (bool, er
 	}
 	r.mu.Lock()
 	r.looked = now
-	another := r.announced != now
+	another := r.announced != now || r.vanished
 	r.mu.Unlock()
 	raw, err := r.client.HGet(ctx, gatewaysKey, gateway).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return true, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return false, fmt.Errorf("look up gateway %s: %w", gateway, err)
+	}
+	r.mu.Lock()
+	r.listed = err == nil
+	r.mu.Unlock()
+	if err != nil {
+		return true, nil
 	}
 	var a announced
 	if err := json.Unmarshal(raw, &a); err != nil {
@@ -107,12 +110,13 @@ func (r *Redis) Announce(ctx context.Context, g command.Gateway, beat int64) err
 	if err != nil {
 		return fmt.Errorf("encode gateway: %w", err)
 	}
-	if err := r.client.HSet(ctx, gatewaysKey, g.ID, b).Err(); err != nil {
+	added, err := r.client.HSet(ctx, gatewaysKey, g.ID, b).Result()
+	if err != nil {
 		return fmt.Errorf("announce gateway %s: %w", g.ID, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.announced = r.looked
+	r.announced, r.vanished = r.looked, added > 0 && r.listed // flushed since Lost looked: the next Lost tells
 	return nil
 }
 

@@ -117,6 +117,24 @@ func TestRedisFlush(t *testing.T) {
 	same(t, load(t, s, "c-1", 10), m.view())
 }
 
+// A flush between the look and the announcement, which writes the gateway's entry again, is noticed by the next look.
+func TestRedisFlushedBeforeAnAnnouncement(t *testing.T) {
+	_, c, s := private(t)
+	ctx := t.Context()
+	g := command.Gateway{ID: "g-1", Incarnation: "a", Address: "localhost:1"}
+	for beat, want := range []bool{true, false, false, true, false} {
+		lost, err := s.Lost(ctx, "g-1", "a")
+		ok(t, err)
+		if lost != want {
+			t.Errorf("lost before beat %d: %v", beat, lost)
+		}
+		if beat == 2 {
+			ok(t, c.FlushAll(ctx).Err())
+		}
+		ok(t, s.Announce(ctx, g, int64(beat)))
+	}
+}
+
 func TestRedisForgetsScripts(t *testing.T) {
 	_, c, s := private(t)
 	a, b := newModel(t, "c-1", 2), newModel(t, "c-2", 2)

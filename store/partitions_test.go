@@ -210,6 +210,7 @@ func TestRecover(t *testing.T) {
 		for n := range fence {
 			every = append(every, n)
 		}
+		exec(t, db, `UPDATE commands SET created_at = $1`, at(next)) // not settled, however long that took
 		r, err := db.Recover(f.ctx, every)
 		check(t, err)
 		if len(r.InFlight) != 1 || r.InFlight[0].Key() != key(id, "m1") || r.InFlight[0].MessageID != "msg" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meterline/fleet"
+	"meterline/testkit"
 )
 
 // follower collects what a reader is told.
@@ -17,9 +18,32 @@ type follower struct {
 
 func (f fixture) follow() follower {
 	f.Helper()
+	f.alone()
 	r, err := f.Revocations(f.ctx)
 	check(f, err)
 	return follower{r, f}
+}
+
+// alone waits until no transaction of the server runs that began before what was taken back last. As long as one does, all that was
+// taken back since is told again, and the server is that of other tests, too.
+func (f fixture) alone() {
+	f.Helper()
+	if !f.postgres {
+		return
+	}
+	testkit.Eventually(f, time.Minute, func() (over bool) {
+		check(f, f.single(f.ctx, func(t *tx) error {
+			return t.get(&over, `SELECT COALESCE(max(tx), 0) < pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM revocations`)
+		}))
+		return over
+	}, "older transactions of other tests to end")
+}
+
+// news is what is told once other tests cannot have it told again.
+func (r follower) news(f fixture) []string {
+	f.Helper()
+	f.alone()
+	return r.next()
 }
 
 // next is what came since the last call: "d1", "d1 off" of a device that may not sign in, "token ID".
@@ -59,7 +83,7 @@ func TestWhatIsTakenBackIsTold(t *testing.T) {
 		check(t, err)
 		check(t, db.SetSecret(f.ctx, tenantA, "before", []byte("x")))
 		r := f.follow()
-		wantSaid(t, r.next())
+		wantSaid(t, r.news(f))
 
 		change := func(id fleet.DeviceID, how func(*fleet.Device)) {
 			d, err := db.Device(f.ctx, tenantA, id)
@@ -72,21 +96,21 @@ func TestWhatIsTakenBackIsTold(t *testing.T) {
 		change("m1", func(d *fleet.Device) { d.Enabled = false })
 		_, err = db.DeleteDevice(f.ctx, tenantA, "m2")
 		check(t, err)
-		wantSaid(t, r.next()) // nobody signs in otherwise than before
+		wantSaid(t, r.news(f)) // nobody signs in otherwise than before
 
 		change("d1", func(d *fleet.Device) { d.Enabled = false })
-		wantSaid(t, r.next(), "d1 off")
+		wantSaid(t, r.news(f), "d1 off")
 		change("d1", func(d *fleet.Device) { d.Enabled = true })
-		wantSaid(t, r.next())
+		wantSaid(t, r.news(f))
 		check(t, db.SetSecret(f.ctx, tenantA, "d2", []byte("new")))
 		_, err = db.DeleteDevice(f.ctx, tenantA, "d3")
 		check(t, err)
 		check(t, db.DeleteToken(f.ctx, tenantA, token.ID))
 		wantErr(t, db.DeleteToken(f.ctx, tenantA, token.ID), fleet.ErrNotFound)
 		wantErr(t, db.SetSecret(f.ctx, tenantB, "d2", []byte("theirs")), fleet.ErrNotFound)
-		wantSaid(t, r.next(), "d2 new", "d3 gone", "token "+token.ID)
-		wantSaid(t, r.next())
-		wantSaid(t, f.follow().next()) // who begins now
+		wantSaid(t, r.news(f), "d2 new", "d3 gone", "token "+token.ID)
+		wantSaid(t, r.news(f))
+		wantSaid(t, f.follow().news(f)) // who begins now
 	})
 }
 
@@ -122,7 +146,7 @@ func TestAnImportTakesBackWhatItChanges(t *testing.T) {
 			return batch, nil
 		})
 		check(t, err)
-		said := r.next()
+		said := r.news(f)
 		if len(said) == 2 && said[0] == "off off" { // one statement wrote both: in any order
 			said[0], said[1] = said[1], said[0]
 		}
@@ -186,10 +210,10 @@ func TestRevocationsInPagesAndPruned(t *testing.T) {
 			return nil
 		}))
 		r.pruned = time.Now().Add(-2 * revocationsPrune)
-		if said := r.next(); len(said) != n || said[n-1] != fmt.Sprint("token ", n-1) {
+		if said := r.news(f); len(said) != n || said[n-1] != fmt.Sprint("token ", n-1) {
 			t.Errorf("told of %d of %d", len(said), n)
 		}
-		wantSaid(t, r.next())
+		wantSaid(t, r.news(f))
 		var left int
 		check(t, db.single(f.ctx, func(t *tx) error { return t.get(&left, `SELECT count(*) FROM revocations`) }))
 		if left != n/2 {
@@ -210,6 +234,6 @@ func TestAReadingThatFailsIsRepeated(t *testing.T) {
 		if _, err := r.Next(gone); err == nil {
 			t.Fatal("no error")
 		}
-		wantSaid(t, r.next(), "d1 1")
+		wantSaid(t, r.news(f), "d1 1")
 	})
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -81,4 +82,29 @@ func TestASilentConnectionIsClosed(t *testing.T) {
 	if _, err := c.Write([]byte("next")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("it can be used again: %v", err)
 	}
+}
+
+// TestASignOfLifeMayTakeAMoment: it is waited for bit by bit, and more than one of them.
+func TestASignOfLifeMayTakeAMoment(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer l.Close()
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.ReadFull(c, make([]byte, 8))
+			<-time.After(signWithin / 3)
+			_, _ = c.Write([]byte("N"))
+			_ = c.Close()
+		}
+	})
+	testkit.Eventually(t, time.Minute, func() bool { return signOfLife("tcp", l.Addr().String()) }, "an answer in time to be one")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -28,7 +29,18 @@ func eachDialect(t *testing.T, test func(*testing.T, *DB)) {
 	})
 }
 
-func openPostgres(t testing.TB) *DB { return newRecord(t, testkit.Postgres(t)) }
+func openPostgres(t testing.TB) *DB { return newRecord(t, patientURL(t, testkit.Postgres(t))) }
+
+// patientURL lets a transaction stand still for as long as the machine may keep a test waiting in the middle of it.
+func patientURL(t testing.TB, databaseURL string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	check(t, err)
+	q := u.Query()
+	q.Set("idle_in_transaction_session_timeout", "60s")
+	u.RawQuery = q.Encode()
+	return u.String()
+}
 
 func openSQLite(t testing.TB) *DB {
 	return newRecord(t, "sqlite:"+filepath.Join(t.TempDir(), "record.db"))

@@ -172,8 +172,8 @@ func TestNoReaderMissesAnEntry(t *testing.T) {
 				url = testkit.Postgres(t)
 			}
 			reader := newRecord(t, url).UplinkLog(UplinkLogOptions{})
-			others := reopen(t, url) // another process, as far as the database knows
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			others := reopen(t, url)                                       // another process, as far as the database knows
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // 240 commits, each synced, by two processes
 			defer cancel()
 			var wg sync.WaitGroup
 			for a := range appenders {

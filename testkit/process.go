@@ -18,7 +18,7 @@ import (
 
 const (
 	startWithin = 60 * time.Second // PostgreSQL replays its log after a kill, on a machine that is busy with tests
-	stopWithin  = 30 * time.Second // after that a server that was asked to stop is killed
+	stopWithin  = 60 * time.Second // after that a server that was asked to stop is killed
 	pollEvery   = 20 * time.Millisecond
 
 	lastWordsBytes = 4000

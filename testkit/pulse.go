@@ -20,6 +20,7 @@ const (
 type Pulse struct {
 	mu      sync.Mutex
 	longest time.Duration
+	began   time.Time // of the beat that is under way; zero: none is
 }
 
 // StartPulse measures until the end of the test.
@@ -57,8 +58,9 @@ func loopback(t testing.TB) (near, far net.Conn) {
 }
 
 func (p *Pulse) beat(c net.Conn, done <-chan struct{}) {
+	defer p.between()
 	for b := make([]byte, 1); ; {
-		began := time.Now()
+		p.begin()
 		select {
 		case <-time.After(pulseEvery):
 		case <-done:
@@ -70,17 +72,36 @@ func (p *Pulse) beat(c net.Conn, done <-chan struct{}) {
 		if _, err := io.ReadFull(c, b); err != nil {
 			return
 		}
-		p.mu.Lock()
-		p.longest = max(p.longest, time.Since(began)-pulseEvery)
-		p.mu.Unlock()
+		p.between()
 	}
 }
 
-// Longest is how long it took at most until now.
+func (p *Pulse) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = time.Now()
+}
+
+func (p *Pulse) between() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.longest, p.began = p.soFar(), time.Time{}
+}
+
+// soFar needs p.mu.
+func (p *Pulse) soFar() time.Duration {
+	if p.began.IsZero() {
+		return p.longest
+	}
+	return max(p.longest, time.Since(p.began)-pulseEvery)
+}
+
+// Longest is how long it took at most until now. What is under way counts, too: whoever asks may be the first to run again on a
+// machine that stood still.
 func (p *Pulse) Longest() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.longest
+	return p.soFar()
 }
 
 // Restart forgets what was measured.
@@ -88,6 +109,9 @@ func (p *Pulse) Restart() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.longest = 0
+	if !p.began.IsZero() {
+		p.began = time.Now()
+	}
 }
 
 // Limit is what may be asked of a program that promises to do something within a time: that time, or, where the machine

@@ -46,7 +46,7 @@ func RedisSentinel(t testing.TB, replicas int, settings ...string) *RedisGroup {
 		g.Sentinels, g.Addrs = append(g.Sentinels, &Server{t: t, proc: s}), append(g.Addrs, addr)
 	}
 	g.URL = "redis+sentinel://" + strings.Join(g.Addrs, ",") + "/" + MasterName
-	Eventually(t, startWithin, g.complete, "the sentinels to know each other and the replicas")
+	Eventually(t, failoverWithin, g.complete, "the sentinels to know each other and the replicas")
 	return g
 }
 
@@ -62,7 +62,11 @@ func (g *RedisGroup) complete() error {
 				master["num-other-sentinels"], master["num-slaves"], master["flags"])
 		}
 	}
-	return withRedis(g.Servers[0].Addr, func(c *redis.Client) error {
+	master := g.agreed() // not the first any more, when a busy machine kept that waiting for a second
+	if master == nil {
+		return errors.New("the sentinels do not agree on a master")
+	}
+	return withRedis(master.Addr, func(c *redis.Client) error {
 		info, err := c.Info(g.t.Context(), "replication").Result()
 		if n := strings.Count(info, "state=online"); err == nil && n != len(g.Servers)-1 {
 			err = fmt.Errorf("%d replicas are in step", n)

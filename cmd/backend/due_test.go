@@ -137,7 +137,7 @@ func TestExpiryIsShownBeforeItIsWritten(t *testing.T) {
 		o.direct(d)
 	}
 	// The deadline leaves time for what is to be before it on a busy machine.
-	v := o.issue(`{"kind":"meter.read","mode":"realtime","items":["1-0:1.8.0"],"timeout_s":10,"targets":{"device_ids":["` + strings.Join(openDevices, `","`) + `"]}}`)
+	v := o.issue(`{"kind":"meter.read","mode":"realtime","items":["1-0:1.8.0"],"timeout_s":20,"targets":{"device_ids":["` + strings.Join(openDevices, `","`) + `"]}}`)
 	o.move(v.ID, "d-sent", sent)
 	o.move(v.ID, "d-delivered", sent, delivered)
 	o.move(v.ID, "d-accepted", sent, delivered, accepted)

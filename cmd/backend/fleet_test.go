@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"meterline/command"
 	"meterline/testkit"
@@ -149,7 +148,7 @@ func TestEventStream(t *testing.T) {
 	v := h.issue(read("d1", "async", ""))
 	p.next(waitMost)
 	follow := func(lastID string) (ids, states []string) {
-		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, stop := context.WithTimeout(t.Context(), waitMost)
 		defer stop()
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.http+"/v1/commands/"+string(v.ID)+"/events", nil)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -165,7 +166,7 @@ func TestReplayOfDeadOperations(t *testing.T) {
 		p.up("result", result(c.CommandID, m, "5", at))
 	}
 	var v command.View
-	h.must("GET", "/v1/commands/"+string(c.CommandID)+"?wait=10", "").into(t, &v)
+	h.must("GET", "/v1/commands/"+string(c.CommandID)+"?wait=60", "").into(t, &v)
 	if v.Status != command.StatusSucceeded || v.ParentID == nil || *v.ParentID != dead.ID {
 		t.Fatalf("%+v", v)
 	}
@@ -217,6 +218,7 @@ func TestAFloodOfPoisonIsBounded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(o *command.WorkerOptions) { o.MaxLetters = 5 })
 	bad, good := h.play("d1", h.direct("d1"), false), h.play("d2", h.direct("d2"), false)
+	began := time.Now().Truncate(time.Hour)
 	for i := range 20 {
 		bad.up("event", fmt.Appendf(nil, "rubbish %d", i))
 	}
@@ -228,7 +230,8 @@ func TestAFloodOfPoisonIsBounded(t *testing.T) {
 	if !strings.Contains(metrics, `meterline_dead_letters_dropped_total{cause="BAD_JSON"} 15`) {
 		t.Errorf("not counted: %s", metrics)
 	}
-	if told := h.security("d1"); len(told) != 1 || !strings.Contains(string(told[0].Data), "not kept") {
+	hours := 1 + int(time.Now().Truncate(time.Hour).Sub(began)/time.Hour) // it is told once in each
+	if told := h.security("d1"); len(told) < 1 || len(told) > hours || !strings.Contains(string(told[0].Data), "not kept") {
 		t.Fatalf("%+v", told)
 	}
 	if done := h.decide("discard", `{"endpoint_id":"d1"}`); done.Letters != 5 {
@@ -325,15 +328,19 @@ func TestKillInTheMiddleOfABulkReplay(t *testing.T) {
 		VALUES ($1, '1-0:1.8.0', $2, 0, '', '', now(), 'valid', FALSE, 'acme')`, fmt.Sprint("m", letters/2), at); err != nil {
 		t.Fatal(err)
 	}
-	go func() { // the answer may never come
-		request, _ := http.NewRequest(http.MethodPost, e.http+"/v1/dead-letters/replay", strings.NewReader(`{"endpoint_id":"ipc"}`))
+	ctx, hangUp := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer hangUp()
+	asking.Go(func() { // the answer may never come
+		request, _ := http.NewRequestWithContext(ctx, http.MethodPost, e.http+"/v1/dead-letters/replay", strings.NewReader(`{"endpoint_id":"ipc"}`))
 		request.Header.Set("Authorization", "Bearer "+e.token)
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", "bulk")
 		if r, err := http.DefaultClient.Do(request); err == nil {
 			_ = r.Body.Close()
 		}
-	}()
+	})
 	handled := 0
 	testkit.Eventually(t, waitMost, func() bool {
 		e.query(&handled, `SELECT count(*) FROM dead_letters WHERE handled_at IS NOT NULL`)

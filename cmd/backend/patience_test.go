@@ -71,7 +71,7 @@ func TestImpatientWithAKind(t *testing.T) {
 	if o := h.become(ping.ID, command.Dead); o.Attempts != 2 {
 		t.Fatalf("%+v", o)
 	}
-	if o := h.operation(reading.ID); o.State != command.Delivered || o.Attempts != 1 {
+	if o := h.become(reading.ID, command.Delivered); o.Attempts != 1 { // its PUBACK may come after all that
 		t.Fatalf("%+v", o)
 	}
 }

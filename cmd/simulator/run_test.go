@@ -43,8 +43,9 @@ type plant struct {
 	rows     []simulator.ReadingView
 	known    map[string]bool
 	stored   int
-	lose     int // every nth reading is not stored
-	double   int // every nth is stored twice
+	lose     int             // every nth reading is not stored
+	double   int             // every nth is stored twice
+	pushing  map[string]bool // who hands in readings
 }
 
 type issued struct {
@@ -96,7 +97,7 @@ func (g *guests) gone() bool {
 func startPlant(t *testing.T) *plant {
 	t.Helper()
 	p := &plant{secrets: map[string]string{}, devices: map[meterread.DeviceID]simulator.Registration{},
-		commands: map[string]*issued{}, known: map[string]bool{}}
+		commands: map[string]*issued{}, known: map[string]bool{}, pushing: map[string]bool{}}
 	p.server = mochi.New(&mochi.Options{InlineClient: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	tcp := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
 	guest := &guests{TCP: tcp}
@@ -138,7 +139,13 @@ func (p *plant) OnConnectAuthenticate(_ *mochi.Client, pk packets.Packet) bool {
 }
 
 func (p *plant) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	if _, channel, ok := mqtt.ParseUplinkTopic(pk.TopicName); cl.Net.Inline || !ok || channel != mqtt.Result {
+	_, channel, ok := mqtt.ParseUplinkTopic(pk.TopicName)
+	if ok && channel == mqtt.Readings {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.pushing[cl.ID] = true
+	}
+	if cl.Net.Inline || !ok || channel != mqtt.Result {
 		return pk, nil
 	}
 	var m struct {
@@ -236,6 +243,12 @@ func (p *plant) issue(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(p.view(id))
 }
 
+func (p *plant) count() (commands, pushing int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.commands), len(p.pushing)
+}
+
 func (p *plant) view(id string) simulator.CommandView {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -278,20 +291,34 @@ func (p *plant) readings(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(page)
 }
 
-// quickly runs the program for a moment, with faults that need no second attempt.
+// quickly runs the program for a moment, with faults that need no second attempt. The moment lasts until there were enough
+// commands for each of the faults: how many there are in a time is the machine's affair.
 func quickly(t *testing.T, p *plant, more ...string) (int, string, string) {
 	t.Helper()
 	args := append([]string{"--broker=" + p.broker, "--api=" + p.api.URL, "--token=good", "--ipcs=2", "--meters-per-ipc=4", "--direct=3",
-		"--answer-min=1ms", "--answer-max=3ms", "--bus-timeout=5ms", "--group-delay=5ms", "--rate=50", "--duration=300ms", "--poll=10ms",
-		"--settle=100ms", "--fault=duplicate=0.2", "--fault=garbage=0.1", "--fault=error=0.1"}, more...)
-	var stdout, stderr strings.Builder
-	status := run(t.Context(), args, &stdout, &stderr)
-	return status, stdout.String(), stderr.String()
+		"--answer-min=1ms", "--answer-max=3ms", "--bus-timeout=5ms", "--group-delay=5ms", "--rate=50", "--duration=0s", "--poll=10ms",
+		"--fault=duplicate=0.2", "--fault=garbage=0.1", "--fault=error=0.1"}, more...)
+	return runUntil(t, args, "commands", func() bool { n, _ := p.count(); return n >= 15 })
+}
+
+// runUntil runs the program, and interrupts it when what is waited for is so.
+func runUntil(t *testing.T, args []string, what string, enough func() bool) (status int, stdout, stderr string) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	var out, errs strings.Builder
+	var running sync.WaitGroup
+	running.Go(func() { status = run(ctx, args, &out, &errs) })
+	defer running.Wait()
+	defer interrupt()
+	testkit.Eventually(t, time.Minute, enough, what)
+	interrupt()
+	running.Wait()
+	return status, out.String(), errs.String()
 }
 
 func TestCleanRun(t *testing.T) {
 	p := startPlant(t)
-	status, stdout, stderr := quickly(t, p, "--json")
+	status, stdout, stderr := quickly(t, p, "--json", "--settle=1m") // it takes no longer than it has to
 	var report simulator.Report
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
 		t.Fatalf("%v: %s%s", err, stdout, stderr)
@@ -318,7 +345,7 @@ func TestLossesAndDuplicatesFailTheRun(t *testing.T) {
 	} {
 		p := startPlant(t)
 		spoil(p)
-		status, stdout, stderr := quickly(t, p)
+		status, stdout, stderr := quickly(t, p, "--settle=100ms") // for so long what is lost is looked for
 		if status != exitFault || !strings.Contains(stdout, want) || stderr != "" {
 			t.Errorf("%s status %d\n%s%s", want, status, stdout, stderr)
 		}
@@ -351,21 +378,14 @@ func TestUnreachable(t *testing.T) {
 // A signal ends the run as the end of its duration does: with a report.
 func TestInterruptedRunReports(t *testing.T) {
 	p := startPlant(t)
-	ctx, interrupt := context.WithCancel(t.Context())
-	var stdout, stderr strings.Builder
-	ended := make(chan int, 1)
-	go func() {
-		ended <- run(ctx, []string{"--broker=" + p.broker, "--api=" + p.api.URL, "--token=good", "--ipcs=1", "--direct=3", "--push-every=5ms", "--settle=50ms"},
-			&stdout, &stderr)
-	}()
-	beat := time.NewTicker(2 * time.Millisecond)
-	defer beat.Stop()
-	for deadline := time.Now().Add(time.Minute); p.server.Info.Clone().MessagesReceived < 20 && time.Now().Before(deadline); {
-		<-beat.C
-	}
-	interrupt()
+	// Only a run whose fleet is connected reports: that is so when all of it has handed in readings.
+	args := []string{"--broker=" + p.broker, "--api=" + p.api.URL, "--token=good", "--ipcs=1", "--direct=3", "--push-every=5ms", "--settle=1s"}
+	status, stdout, stderr := runUntil(t, args, "readings of all endpoints", func() bool {
+		_, pushing := p.count()
+		return pushing == 4 && p.server.Info.Clone().MessagesReceived >= 20
+	})
 	// Readings nobody asked for are not kept by the plant: all are losses, which the run finds.
-	if status := <-ended; status != exitFault || !strings.Contains(stdout.String(), "lost: ") || stderr.Len() > 0 {
-		t.Errorf("status %d\n%s%s", status, stdout.String(), stderr.String())
+	if status != exitFault || !strings.Contains(stdout, "lost: ") || stderr != "" {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 }

@@ -19,6 +19,12 @@ func setClock(mu *sync.Mutex, now *func() time.Time, to time.Time) {
 	*now = func() time.Time { return to }
 }
 
+// stopBans stops the clock of bans: a machine that takes its time neither ends one nor makes it begin later than the test knows.
+func (r *rig) stopBans(at time.Time) {
+	bans := r.front.admission.bans
+	setClock(&bans.mu, &bans.now, at)
+}
+
 func (h hi) at(address string) hi { h.from = address; return h }
 
 func (h hi) with(pass string) hi { h.pass = pass; return h }
@@ -37,6 +43,7 @@ const guesser, nat = "127.0.0.2", "127.0.0.3"
 
 func TestAGuesserIsBannedAndNobodyElse(t *testing.T) {
 	r := start(t, func(o *Options) { o.BanAfter = 5 })
+	r.stopBans(time.Now())
 	r.answered(t, 0, dev("d1").at(guesser))
 	for i := range 5 {
 		r.answered(t, 5, dev("d1").with(fmt.Sprint(i)).at(guesser))
@@ -61,16 +68,16 @@ func TestAGuesserIsBannedAndNobodyElse(t *testing.T) {
 
 func TestBansEndAndGrow(t *testing.T) {
 	r := start(t, func(o *Options) { o.BanAfter, o.BanFor = 2, 100*time.Second })
-	bans := r.front.admission.bans
 	now := time.Now()
+	r.stopBans(now)
 	for _, lasts := range []time.Duration{30 * time.Second, 60 * time.Second, 100 * time.Second, 100 * time.Second} {
 		r.answered(t, 5, dev("d1").with("x"))
 		r.answered(t, 5, dev("d1").with("y"))
 		now = now.Add(lasts - time.Second)
-		setClock(&bans.mu, &bans.now, now)
+		r.stopBans(now)
 		r.answered(t, 5, dev("d1"))
 		now = now.Add(2 * time.Second)
-		setClock(&bans.mu, &bans.now, now)
+		r.stopBans(now)
 	}
 	r.answered(t, 0, dev("d1"))
 	r.answered(t, 5, dev("d1").with("x"))
@@ -81,6 +88,7 @@ func TestBansEndAndGrow(t *testing.T) {
 
 func TestAnAddressThatGuessesOverManyNamesIsBanned(t *testing.T) {
 	r := start(t, func(o *Options) { o.BanAfter = 2 })
+	r.stopBans(time.Now())
 	r.answered(t, 0, dev("d1").at(nat))
 	r.answered(t, 0, hi{id: "s", user: "service", pass: "reader", from: nat})
 	for i := range 2 * banNames {
@@ -109,6 +117,7 @@ func TestAnAddressThatGuessesOverManyNamesIsBanned(t *testing.T) {
 
 func TestAWrongTokenBansNoOther(t *testing.T) {
 	r := start(t, func(o *Options) { o.BanAfter = 3 })
+	r.stopBans(time.Now())
 	for range 3 {
 		r.answered(t, 5, hi{id: "s", user: "service", pass: "mtl_wrong"})
 	}

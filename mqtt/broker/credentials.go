@@ -35,6 +35,7 @@ type credentials struct {
 	now     func() time.Time
 	wake    chan struct{} // capacity 1
 	most    int           // ids that are cached
+	timeout time.Duration // for one look-up
 	// changed is told, by the goroutine of run, what a look-up found that is not what was cached; nil is for no credential.
 	changed func(id fleet.DeviceID, now *fleet.Credential)
 
@@ -67,7 +68,7 @@ type lookup struct {
 
 func newCredentials(source Credentials, m *metrics) *credentials {
 	return &credentials{
-		source: source, metrics: m, now: time.Now, wake: make(chan struct{}, 1), most: credentialsMost,
+		source: source, metrics: m, now: time.Now, wake: make(chan struct{}, 1), most: credentialsMost, timeout: credentialsTimeout,
 		changed: func(fleet.DeviceID, *fleet.Credential) {},
 		known:   map[fleet.DeviceID]known{}, doubted: newExpiring[fleet.DeviceID, struct{}](doubtsMost),
 		loading: map[fleet.DeviceID]*lookup{},

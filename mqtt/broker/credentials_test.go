@@ -44,6 +44,7 @@ func newDesk(t testing.TB, source Credentials, n int) desk {
 	t.Helper()
 	m := newMetrics(nil)
 	c := newCredentials(source, m)
+	c.timeout = waitMost // a source that is to answer nothing yet must not be given up meanwhile
 	for i := range n {
 		id := fleet.DeviceID(fmt.Sprint("d", i))
 		c.known[id] = known{device(id, "t1", fleet.Direct), time.Now().Add(-time.Hour)}

@@ -248,12 +248,17 @@ func TestWhatWaitsForAllIsBounded(t *testing.T) {
 	payload := `{"message_id":"big","params":"` + strings.Repeat("x", 200<<10) + `"}`
 	b := r.backend(t)
 	var stalled []*client
+	var inflight []uint16
 	for i := 1; i <= 3; i++ {
-		stalled = append(stalled, r.listening(t, dev(fmt.Sprint("d", i))))
+		d := r.listening(t, dev(fmt.Sprint("d", i)))
 		for k := range 4 { // one is in flight, three want to wait
 			b.publish(fmt.Sprintf("meterline/v1/d%d/down/command", i), payload, 1, uint16(4*i+k))
 			b.expect(packets.Puback)
+			if k == 0 { // it is read: whoever takes nothing of so much for 2 s is closed
+				inflight = append(inflight, d.expect(packets.Publish).PacketID)
+			}
 		}
+		stalled = append(stalled, d)
 	}
 	r.log.awaitKind(t, command.UplinkUndeliverable, 4)
 	if n := r.metric(t, "deliveries_crowded_total", "limit", "gateway"); n != 4 {
@@ -262,7 +267,8 @@ func TestWhatWaitsForAllIsBounded(t *testing.T) {
 	if n := r.metric(t, "deliveries_waiting_bytes"); n != float64(5*len(payload)) || r.delivery.waiting.Load() != int64(n) {
 		t.Errorf("%v bytes wait", n)
 	}
-	for range 4 {
+	stalled[0].puback(inflight[0])
+	for range 3 {
 		stalled[0].puback(stalled[0].expect(packets.Publish).PacketID) // those that wait are sent
 	}
 	for _, c := range stalled[1:] {
@@ -293,12 +299,17 @@ func TestTheWindowIsAlsoOfBytes(t *testing.T) {
 	d := r.listening(t, dev("ipc1"))
 	b := r.backend(t)
 	payload := `{"message_id":"big","params":"` + strings.Repeat("x", 100<<10) + `"}`
+	var got []packets.Packet
 	for i := range 5 {
 		b.publish("meterline/v1/ipc1/down/command", payload, 1, uint16(i+1))
 		b.expect(packets.Puback)
+		if i < 2 { // two fit into 256 KiB; they are read at once: whoever takes nothing of so much for 2 s is closed
+			got = append(got, d.expect(packets.Publish))
+		}
 	}
-	first := d.expect(packets.Publish)
-	d.puback(d.expect(packets.Publish).PacketID) // two fit into 256 KiB
+	d.ping() // a third would have come before
+	first, second := got[0], got[1]
+	d.puback(second.PacketID)
 	third := d.expect(packets.Publish)
 	d.ping()
 	d.puback(first.PacketID)

@@ -325,6 +325,11 @@ func (m *memSessions) fail(err error) {
 func (m *memSessions) flush() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forget()
+}
+
+// forget is flush for who has the lock, as await's ok.
+func (m *memSessions) forget() {
 	m.newest, m.marks = map[fleet.DeviceID]command.Session{}, map[string]bool{}
 }
 

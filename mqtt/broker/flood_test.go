@@ -172,9 +172,10 @@ func TestACrowdBehindOneAddressIsLetIn(t *testing.T) {
 	})
 }
 
-// Handshakes are what costs the gateway most. Eight addresses do them without end, each four at once; a device that is in
+// Handshakes are what costs the gateway most. Eight addresses do them without end, each eight at once; a device that is in
 // and one that comes in go on. How long a handshake takes is the machine's affair; but one that comes alone from
-// its address has its turn before the four of another address have had theirs.
+// its address has its turn before the eight of another address have had theirs. They are so many for the difference to be
+// greater than what a busy machine adds to both.
 func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 	r := startTLS(t, plainTLS)
 	ctx, stop := context.WithCancel(t.Context())
@@ -184,7 +185,7 @@ func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 	var mu sync.Mutex
 	var shakes []time.Duration // of the attackers
 	for i := 2; i <= 9; i++ {
-		for range 4 {
+		for range 8 {
 			attackers.Go(func() {
 				for ctx.Err() == nil {
 					at := time.Now()

@@ -76,11 +76,12 @@ func (c *client) heap(n int, qos0, retain bool) {
 	}
 }
 
-// harvest reads n messages, and wants them in order when they are.
-func (c *client) harvest(n int, ordered bool) {
+// harvest reads n messages, and wants them in order when they are. It takes its time before each as pause says.
+func (c *client) harvest(n int, ordered bool, pause func()) {
 	c.t.Helper()
 	seen := map[string]bool{}
 	for i := range n {
+		pause()
 		pk := c.expect(packets.Publish)
 		if ordered && pk.TopicName != fmt.Sprintf("heap/%d", i) || seen[pk.TopicName] {
 			c.t.Fatalf("%s came as number %d", pk.TopicName, i)
@@ -93,13 +94,17 @@ func (c *client) harvest(n int, ordered bool) {
 	c.ping()
 }
 
-// letQueue waits until something waits in a session, a second at most: whoever takes nothing for 2 s is closed.
-func (r *rig) letQueue(t *testing.T) {
+// letQueue reads slowly until something waits in a session, for a second at most. It does read: whoever takes nothing for 2 s is
+// closed.
+func (r *rig) letQueue(t *testing.T) (pause func()) {
 	t.Helper()
+	began, enough := time.Now(), false
 	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for began := time.Now(); time.Since(began) < time.Second && r.metric(t, "plain_queued") == 0; {
-		<-tick.C
+	t.Cleanup(tick.Stop)
+	return func() {
+		if enough = enough || time.Since(began) > time.Second || r.metric(t, "plain_queued") > 0; !enough {
+			<-tick.C
+		}
 	}
 }
 
@@ -117,8 +122,7 @@ func TestAClientThatReadsGetsAll(t *testing.T) {
 			var publishing sync.WaitGroup
 			defer publishing.Wait()
 			publishing.Go(func() { publisher.heap(many, true, false) })
-			r.letQueue(t)
-			c.harvest(many, true)
+			c.harvest(many, true, r.letQueue(t))
 		})
 	}
 	publisher.heap(many, true, true)
@@ -129,7 +133,7 @@ func TestAClientThatReadsGetsAll(t *testing.T) {
 				c := say(t, dial(t), service("reader2"))
 				c.expect(packets.Connack)
 				c.subscribe("heap/#", qos, 1)
-				c.harvest(many, false)
+				c.harvest(many, false, func() {})
 			}
 		})
 	}

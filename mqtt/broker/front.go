@@ -101,17 +101,17 @@ func (f *front) receive(w *wire) bool {
 // nonsense ends a connection whose first packet is no good CONNECT. A client of MQTT 5 is told (4.13.1); one of 3.1.1
 // only when it asks for a version that is not there (3.1.1, 3.1.4-1, 3.1.2-2).
 func (f *front) nonsense(w *wire, err error) {
-	var code packets.Code
-	if errors.As(err, &code) && (w.version >= 5 || code == packets.ErrUnsupportedProtocolVersion) {
-		f.answer(w, code)
-	}
 	if w.Evicted() {
 		return // counted there
 	}
-	f.door.Refused("protocol")
+	f.door.Refused("protocol") // before it is told: whoever sees the connection close finds it counted
 	if !errors.Is(err, io.EOF) {
 		f.said.say(slog.LevelInfo, "protocol", "client refused", "reason", "protocol", "remote_addr", w.RemoteAddr().String(),
 			"error", late(err))
+	}
+	var code packets.Code
+	if errors.As(err, &code) && (w.version >= 5 || code == packets.ErrUnsupportedProtocolVersion) {
+		f.answer(w, code)
 	}
 }
 

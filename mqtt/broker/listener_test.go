@@ -195,7 +195,7 @@ func TestDrain(t *testing.T) {
 	r := start(t)
 	release, entered := make(chan struct{}), make(chan struct{}, 10)
 	r.log.onAppend(func(_ context.Context, entries []command.Uplink) error {
-		if entries[0].Kind == command.UplinkResult {
+		if count(entries, command.UplinkResult) > 0 { // its session's hint may be in the same batch
 			entered <- struct{}{}
 			<-release
 		}

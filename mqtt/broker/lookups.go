@@ -50,7 +50,7 @@ func (c *credentials) batch() []fleet.DeviceID {
 
 // query asks the source for what there is of ids.
 func (c *credentials) query(ctx context.Context, ids []fleet.DeviceID) (map[fleet.DeviceID]*fleet.Credential, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	c.metrics.lookups.Inc()
 	answer, err := c.source.Credentials(ctx, ids)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -43,11 +44,10 @@ func TestFair(t *testing.T) {
 func TestAFloodTakesOnlyWhatOthersLeave(t *testing.T) {
 	r := start(t, func(o *Options) { o.Shards = 1 })
 	step := make(chan struct{})
-	r.log.onAppend(func(ctx context.Context, _ []command.Uplink) error {
-		select {
-		case <-step:
-		case <-ctx.Done():
-		}
+	goOn := sync.OnceFunc(func() { close(step) })
+	defer goOn()
+	r.log.onAppend(func(context.Context, []command.Uplink) error { // whatever its patience: each append is one step
+		<-step
 		return nil
 	})
 	flooder := r.connect(t, dev("d1"))
@@ -72,7 +72,7 @@ func TestAFloodTakesOnlyWhatOthersLeave(t *testing.T) {
 	if n := len(r.log.all()); n > 5+4*3 {
 		t.Errorf("%d entries are appended: nothing was left to wait for", n)
 	}
-	close(step)
+	goOn()
 	for id := uint16(1); id < 15; id++ {
 		if ack := flooder.expect(packets.Puback); ack.PacketID != id {
 			t.Fatalf("PUBACK %d for %d", ack.PacketID, id)

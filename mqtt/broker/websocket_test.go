@@ -84,10 +84,10 @@ func TestWebSocketFramesAreNoPackets(t *testing.T) {
 	})
 	pings := bytes.Repeat([]byte{packets.Pingreq << 4, 0}, 10)
 	for i := 0; i < len(pings); i += 5 {
-		if err := ws.WriteControl(websocket.PingMessage, []byte("are you there"), time.Now().Add(time.Second)); err != nil {
+		if err := ws.WriteControl(websocket.PingMessage, []byte("are you there"), time.Now().Add(waitMost)); err != nil {
 			t.Fatal(err)
 		}
-		if err := ws.WriteControl(websocket.PongMessage, nil, time.Now().Add(time.Second)); err != nil {
+		if err := ws.WriteControl(websocket.PongMessage, nil, time.Now().Add(waitMost)); err != nil {
 			t.Fatal(err)
 		}
 		if err := ws.WriteMessage(websocket.BinaryMessage, pings[i:i+5]); err != nil {

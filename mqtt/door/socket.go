@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	drainTimeout = 2 * time.Second // for the client to take something of a backlog
-	drainPiece   = 16 << 10        // bytes
+	drainTimeout = 2 * time.Second        // for the client to take something of a backlog
+	drainLate    = 100 * time.Millisecond // beyond that: then it was us who were kept waiting
+	drainPiece   = 16 << 10               // bytes
 
 	// For a client with a queue of its own: of its backlog, one part of so many may be filled by messages that could wait
 	// there. So the largest message, and what cannot wait, always fit.
@@ -30,6 +31,7 @@ type socket struct {
 	net.Conn                    // reading, addresses
 	raw      syscall.RawConn    // nil: every write goes by the backlog
 	limit    int                // bytes
+	patience time.Duration      // for the client to take something of a backlog
 	slow     func(cause string) // counts a client that was given up
 	drains   *sync.WaitGroup    // holds the draining goroutines
 	inbox    inbox              // the reader's alone
@@ -49,7 +51,7 @@ type socket struct {
 }
 
 func newSocket(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause string)) *socket {
-	nc := &socket{Conn: c, limit: limit, drains: drains, slow: slow}
+	nc := &socket{Conn: c, limit: limit, patience: drainTimeout, drains: drains, slow: slow}
 	if sc, ok := c.(syscall.Conn); ok {
 		nc.raw, _ = sc.SyscallConn()
 	}
@@ -154,8 +156,13 @@ func (c *socket) awaited() func() {
 
 func (c *socket) drainPiece(piece []byte) (int, error) {
 	before, known := unsent(c.raw)
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(drainTimeout))
+	until := time.Now().Add(c.patience)
+	_ = c.Conn.SetWriteDeadline(until)
 	n, err := c.Conn.Write(piece)
+	late := time.Since(until)
+	if errors.Is(err, os.ErrDeadlineExceeded) && late > drainLate {
+		err = nil // the machine stood still, and the client may have stood with it, or its answer: it has its time anew
+	}
 	if known && errors.Is(err, os.ErrDeadlineExceeded) {
 		// The kernel wakes us when a third of its buffer is free. On a slow network that may take longer; the client goes on
 		// taking something all the same.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"meterline/testkit"
@@ -54,9 +56,10 @@ func pair(t *testing.T, limit int) (c *socket, far net.Conn, causes func() []str
 
 func TestConnKeepsTheOrderThroughTheBacklog(t *testing.T) {
 	c, far, causes := pair(t, 8<<20)
+	c.patience = waitMost // what is not read until all is written is no stalled client's
 	var sent bytes.Buffer
 	pulse := testkit.StartPulse(t)
-	for i := range 400 { // 4 MB: more than the kernel takes; in few pieces, for after 2 s the client is given up
+	for i := range 400 { // 4 MB: more than the kernel takes
 		line := bytes.Repeat([]byte{byte(i)}, 10_000)
 		sent.Write(line)
 		began := time.Now()
@@ -126,6 +129,42 @@ func TestConnGivesUpAStalledClient(t *testing.T) {
 	if got := causes(); got[0] != "stalled" {
 		t.Errorf("causes %v", got)
 	}
+}
+
+// standing is a connection that takes nothing, on a machine that stands still for a while, a few times.
+type standing struct {
+	net.Conn
+	until time.Time
+	still int // how often
+	tries int
+}
+
+func (s *standing) SetWriteDeadline(t time.Time) error { s.until = t; return nil }
+func (*standing) Close() error                         { return nil }
+
+func (s *standing) Write([]byte) (int, error) {
+	late := drainLate / 2
+	if s.tries++; s.tries <= s.still {
+		late = 2 * drainLate
+	}
+	time.Sleep(time.Until(s.until) + late)
+	return 0, os.ErrDeadlineExceeded
+}
+
+// When the machine stands still, the client's time is over before the client could do anything.
+func TestConnIsPatientWhenItIsLateItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var drains sync.WaitGroup
+		far, causes := &standing{still: 3}, 0
+		c := newSocket(far, 1<<10, &drains, func(string) { causes++ })
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		drains.Wait()
+		if far.tries != far.still+1 || causes != 1 {
+			t.Errorf("given up %d times, after %d tries", causes, far.tries)
+		}
+	})
 }
 
 func TestConnDeadlineIsForReading(t *testing.T) {

@@ -121,16 +121,27 @@ func connectTwice(ctx context.Context, s *scene) error {
 			return err
 		}
 		began := time.Now()
-		select {
-		case <-old.lost:
-			s.saw("the session on %s ended the one before after %v", n.Name, time.Since(began).Round(time.Millisecond))
-		case <-time.After(2 * newestWithin): // the machine may be busy; what is reported says how long it took
-			return fmt.Errorf("the older session of %s is still there", old.id)
+		if !old.ends(2 * newestWithin) { // the machine may be busy; what is reported says how long it took
+			return fmt.Errorf("the older session of %s is still there after %v", old.id, time.Since(began).Round(time.Millisecond))
 		}
+		s.saw("the session on %s ended the one before after %v", n.Name, time.Since(began).Round(time.Millisecond))
 		old = next
 	}
 	old.close()
 	return nil
+}
+
+// ends waits for the end of the device's session, for so long as this process is awake: on a machine that keeps it waiting, each
+// bit of the time takes longer.
+func (d *device) ends(within time.Duration) bool {
+	for range within / pollEvery {
+		select {
+		case <-d.lost:
+			return true
+		case <-time.After(pollEvery):
+		}
+	}
+	return false
 }
 
 // backlog lets all backends stand still while a device goes on, and then all of it must be stored, once.

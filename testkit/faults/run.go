@@ -58,10 +58,18 @@ func Inject(ctx context.Context, c *cluster.Cluster, p Planned) (o Outcome) {
 	defer stop()
 	err := Heal(heal, c)
 	o.Recover = time.Since(o.Healed)
-	if err != nil {
-		o.Err = errors.Join(o.Err, fmt.Errorf("heal after %s: %w", f.Name, err))
+	if err != nil { // then it is no longer of interest that nothing was hit
+		o.Err = fmt.Errorf("heal after %s: %w", f.Name, errors.Join(err, unless(o.Err, ErrNotHit)))
 	}
 	return o
+}
+
+// unless is err, but nil where it is that one.
+func unless(err, that error) error {
+	if errors.Is(err, that) {
+		return nil
+	}
+	return err
 }
 
 // Heal takes every fault away, starts what is down, and waits until all is ready.

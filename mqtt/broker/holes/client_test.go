@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	waitMost = 30 * time.Second       // for what must come
+	waitMost = time.Minute            // for what must come
 	silence  = 500 * time.Millisecond // after which nothing more is going to come
 	pipeline = 64                     // publishes a publisher sends ahead of the acknowledgements
 )

@@ -151,7 +151,7 @@ func willPlain(t *testing.T) {
 	c.closed(waitMost) // the ACL does its work
 	h.will = forbidden
 	connect(t, at, h).die()
-	pks, _ := sub.rest(true)
+	pks, _ := sub.until(true, func(pks []packets.Packet) bool { return len(pks) > 0 })
 	if len(pks) == 0 {
 		gone(t, "the will was not published")
 	}

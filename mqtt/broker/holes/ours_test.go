@@ -117,6 +117,18 @@ func (o *ourBroker) online(t testing.TB, h hello) *client {
 	return c
 }
 
+// resumed connects an endpoint that has subscribed before. Its commands reach it from when that is told, just after CONNACK.
+func (o *ourBroker) resumed(t testing.TB, h hello) *client {
+	t.Helper()
+	before := o.log.sessions(h.user)
+	c := connect(t, o.address(), h)
+	if !c.connack.SessionPresent {
+		t.Error("the session was not there")
+	}
+	eventually(t, h.user+" is connected", func() bool { return o.log.sessions(h.user) > before })
+	return c
+}
+
 func commands(device string) string { return mqtt.CommandTopic(fleet.DeviceID(device)) }
 func readings(device string) string { return mqtt.UplinkTopic(fleet.DeviceID(device), mqtt.Readings) }
 
@@ -164,6 +176,19 @@ func (l *uplinkLog) of(kind command.UplinkKind) []int {
 		}
 	}
 	return numbers(pks)
+}
+
+// sessions is how many sessions of a device were told to be connected; each is told again now and then.
+func (l *uplinkLog) sessions(device string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	epochs := map[int64]bool{}
+	for _, e := range l.entries {
+		if e.Kind == command.UplinkConnected && string(e.Endpoint) == device {
+			epochs[e.Epoch] = true
+		}
+	}
+	return len(epochs)
 }
 
 // await waits until the log has every number of the list in a kind.

@@ -136,10 +136,7 @@ func windowBrokenEndpoint(t *testing.T) {
 	b.feedAll(commands("d1"), 0, 50, 0)
 	d.take(window, false)
 	d.die()
-	d = connect(t, o.address(), narrow(endpoint("d1").keep()))
-	if !d.connack.SessionPresent {
-		t.Error("the session was not there")
-	}
+	d = o.resumed(t, narrow(endpoint("d1").keep()))
 	b.feedAll(commands("d1"), 100, 200, 0)
 	d.stepwise(100, 200)
 }
@@ -187,7 +184,7 @@ func poisonedEndpoint(t *testing.T) {
 	b.feedAll(commands("d1"), 1, 2, 0)
 	inOrder(t, numbers(d.take(1, true)), 1, 2)
 	d.die()
-	d = connect(t, o.address(), h)
+	d = o.resumed(t, h)
 	b.feedAll(commands("d1"), 2, 3, 0)
 	inOrder(t, numbers(d.take(1, true)), 2, 3)
 }

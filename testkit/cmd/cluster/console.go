@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -143,9 +144,10 @@ func (c *console) starting(name string, p testkit.Process) func() error {
 	}
 }
 
-// status lists every process.
+// status lists every process, all at once: who reads along must not take a part of the table for all of it.
 func (c *console) status(ctx context.Context) {
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PROCESS\tPID\tCLIENTS CONNECT TO\tHEALTH, METRICS\tREADY\tPARTITIONS")
 	row := func(name string, pid int, rest ...string) {
 		at := "down"
@@ -165,6 +167,7 @@ func (c *console) status(ctx context.Context) {
 		row(n.Name, n.PID(), n.Address, "http://"+n.HTTP, ready(ctx, n), share)
 	}
 	_ = w.Flush()
+	_, _ = c.out.Write(table.Bytes())
 }
 
 // askWithin is longer than a process that is up takes to say that it is not ready: it asks Redis and PostgreSQL for 2 s.

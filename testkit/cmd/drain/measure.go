@@ -14,6 +14,7 @@ import (
 	"meterline/command"
 	"meterline/meterread"
 	"meterline/simulator"
+	"meterline/testkit"
 )
 
 // report is what a run found.
@@ -226,6 +227,10 @@ func (m *measurement) drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.say("expanding %d commands", len(commands))
+	if err := m.expanded(ctx); err != nil {
+		return err
+	}
 	if err := m.rig.backend.Stop(); err != nil {
 		return err
 	}
@@ -245,6 +250,20 @@ func (m *measurement) drain(ctx context.Context) error {
 	}
 	m.report.Ratios["backlog"] = m.report.Backlog.Live.P99 / m.report.Quiet.P99
 	return m.compare(ctx, b, commands)
+}
+
+// expanded waits until all operations are made: that is not what is measured.
+func (m *measurement) expanded(ctx context.Context) error {
+	left := 1
+	for left > 0 {
+		if err := m.db.QueryRowContext(ctx, `SELECT count(*) FROM commands WHERE expanding`).Scan(&left); err != nil {
+			return err
+		}
+		if err := testkit.Pause(ctx, lookAtCommand); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stored is how many of the backlog are in the record. The backend's metric, which also counts what is read meanwhile, is

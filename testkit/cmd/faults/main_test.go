@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -105,5 +106,25 @@ func TestTableSumsUpRuns(t *testing.T) {
 	}
 	if s := line(results[0]); !strings.Contains(s, "gateway-killed, 2 × redis-killed): ok") {
 		t.Error(s)
+	}
+}
+
+// A run that shows nothing is performed again, for a while; one that shows something wrong never is.
+func TestVoidRunsArePerformedAgain(t *testing.T) {
+	t.Parallel()
+	good := result{Name: "good"}
+	missed := result{Name: "missed", Faults: []produced{{Name: "commit-unanswered", Error: "the fault hit nothing", Missed: true}}}
+	quiet := result{Name: "quiet", Report: checker.Report{Void: []string{"no uplink was sent again"}}}
+	lost := result{Name: "lost", Report: checker.Report{Void: quiet.Report.Void, Counts: map[string]int{"lost": 1}}}
+	broken := result{Name: "broken", Faults: []produced{{Name: "redis-killed", Error: "heal after redis-killed: backend-1 is not ready"}, missed.Faults[0]}}
+	for want, results := range map[string][]result{
+		"good after 1": {good}, "good after 3": {missed, quiet, good}, "quiet after 3": {quiet, quiet, quiet, good},
+		"lost after 1": {lost, good}, "lost after 2": {quiet, lost, good}, "broken after 1": {broken, good},
+	} {
+		n := 0
+		r, err := (&session{stderr: &bytes.Buffer{}}).again(triesOfOne, func() (result, error) { n++; return results[n-1], nil })
+		if got := fmt.Sprintf("%s after %d", r.Name, n); err != nil || got != want {
+			t.Errorf("%s, %v; want %s", got, err, want)
+		}
 	}
 }

@@ -105,10 +105,16 @@ func (s *session) one(ctx context.Context, t trial) (result, error) {
 		return r, nil
 	}
 	dir := filepath.Join(s.dir, t.key())
-	if err := clean(dir); err != nil {
-		return result{}, err
+	tries := triesOfOne
+	if t.Least > 0 { // what is too slow stays so
+		tries = 1
 	}
-	r, err := t.perform(ctx, dir)
+	r, err := s.again(tries, func() (result, error) {
+		if err := clean(dir); err != nil {
+			return result{}, err
+		}
+		return t.perform(ctx, dir)
+	})
 	if err != nil {
 		return r, fmt.Errorf("%w (logs and history are in %s)", err, dir)
 	}
@@ -116,6 +122,19 @@ func (s *session) one(ctx context.Context, t trial) (result, error) {
 		err = clean(dir)
 	}
 	return r, errors.Join(err, write(file, r))
+}
+
+// triesOfOne is how often a trial is performed that showed nothing, which a busy machine may be the reason for.
+const triesOfOne = 3
+
+// again performs a trial until it shows something, so often at most.
+func (s *session) again(tries int, perform func() (result, error)) (r result, err error) {
+	for n := 1; ; n++ {
+		if r, err = perform(); err != nil || n == tries || !r.shownNothing() {
+			return r, err
+		}
+		fmt.Fprintf(s.stderr, "%s\tit is performed again\n", line(r))
+	}
 }
 
 func read(file string) (r result, err error) {

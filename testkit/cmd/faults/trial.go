@@ -54,6 +54,7 @@ type produced struct {
 	Evidence []string      `json:"evidence,omitempty"`
 	Ready    time.Duration `json:"ready_ns"` // until all processes were ready again
 	Error    string        `json:"error,omitempty"`
+	Missed   bool          `json:"missed,omitempty"` // it hit nothing, and that is all there is to the error
 }
 
 // good says whether the run counts, and nothing is wrong.
@@ -67,6 +68,17 @@ func (r result) failed() string {
 		}
 	}
 	return ""
+}
+
+// shownNothing says whether nothing is wrong with a run but that it proves nothing: a fault came by nothing, or nothing happened
+// to be sent twice.
+func (r result) shownNothing() bool {
+	for _, f := range r.Faults {
+		if f.Error != "" && !f.Missed {
+			return false
+		}
+	}
+	return !r.good() && len(r.Report.Counts) == 0
 }
 
 const (
@@ -156,7 +168,7 @@ func (r *result) suffer(ctx context.Context, c *cluster.Cluster, h *history.Writ
 		phase := history.OK
 		one := produced{Number: f.Number, Name: p.Fault, Evidence: o.Evidence, Ready: o.Recover}
 		if o.Err != nil {
-			phase, one.Error = history.Fail, o.Err.Error()
+			phase, one.Error, one.Missed = history.Fail, o.Err.Error(), errors.Is(o.Err, faults.ErrNotHit)
 		}
 		evidence := &history.Fault{Name: told.Name, Evidence: strings.Join(o.Evidence, "; ")}
 		h.Add(history.Event{Actor: "faults", Kind: history.Break, Phase: phase, ID: id, Fault: evidence})

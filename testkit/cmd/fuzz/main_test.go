@@ -95,7 +95,7 @@ func TestAFailingTargetShowsItsInput(t *testing.T) {
 	t.Parallel()
 	root := fragileModule(t, "len(s) > 3")
 	var out, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"-root", root, "-time", "20s", "-parallel", "1"}, &out, &stderr); status != 1 {
+	if status := run(t.Context(), []string{"-root", root, "-time", "2m", "-parallel", "1"}, &out, &stderr); status != 1 {
 		t.Fatalf("status %d\n%s", status, out.String())
 	}
 	for _, want := range []string{"FuzzFragile FAILED", "broken by", "go test fuzz v1\nstring("} {

@@ -1,0 +1,4 @@
+package state
+
+// AheadGrace is for tests from outside.
+const AheadGrace = aheadGrace
