@@ -120,7 +120,7 @@ func (r *Reader) fill(size int) error {
 	r.makeRoom(size)
 	n, err := r.conn.Read((*r.held)[r.to:])
 	r.to += n
-	if n == 0 && err == io.EOF { //nolint:errorlint // readers return it bare
+	if n == 0 && err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
 	if n == 0 {
