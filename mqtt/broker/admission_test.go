@@ -244,15 +244,16 @@ func TestAPanicClosesOnlyThatClient(t *testing.T) {
 	fine.publish("meterline/v1/d1/up/event", "x", 1, 5)
 	fine.expect(packets.Puback)
 
-	// Also in the middle of a session: this one has no link.
+	// Also in the middle of a session, of a service client: this one has no link.
 	near, far := net.Pipe()
 	defer func() { _ = far.Close() }()
-	w := newWire(&door.Conn{Conn: near}, r.guard)
-	w.session.Store(&session{who: identity{role: roleEndpoint, endpoint: "d3"}})
-	victim := r.server.NewClient(w, "mqtt", "d3", false)
-	pk, _ := r.hooks.OnPacketRead(victim, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "x"})
-	if pk.FixedHeader.Type != packets.Reserved || !w.parting.Load() {
-		t.Errorf("packet %+v, parting %v", pk, w.parting.Load())
+	c := &mochiConn{wire: newWire(&door.Conn{Conn: near}, r.guard)}
+	c.session.Store(&session{who: identity{role: roleService}})
+	victim := r.server.NewClient(c, "mqtt", "x", false)
+	h := &hooks{guard: r.guard}
+	pk, _ := h.OnPacketRead(victim, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "x"})
+	if pk.FixedHeader.Type != packets.Reserved || !c.parting.Load() {
+		t.Errorf("packet %+v, parting %v", pk, c.parting.Load())
 	}
 	r.awaitMetric(t, 2, "panics_total")
 	fine.ping()

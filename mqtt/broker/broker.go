@@ -72,7 +72,6 @@ type Broker struct {
 	wires    *wires
 	registry *registry
 	front    *front
-	hooks    *hooks
 	uplinks  *uplinks
 	hub      *plain.Hub
 	fanout   *fanout
@@ -127,21 +126,20 @@ func New(o Options) (*Broker, error) {
 			pepper: o.Pepper, backend: o.BackendSecret, anonymous: o.Anonymous, metrics: b.metrics,
 		},
 	}
-	b.hooks = &hooks{
-		life: b.life, guard: b.guard, metrics: b.metrics, services: services,
-		endpoints: &endpoints{
-			said: b.said, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
-			credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
-		},
+	endpoints := &endpoints{
+		said: b.said, metrics: b.metrics, uplinks: b.uplinks, delivery: b.delivery, presence: b.presence,
+		credentials: b.creds, draining: &b.draining, pace: newPace(o, b.metrics),
 	}
 	b.server = newServer(o.Logger)
 	admissionGauges(o.Registerer, b.front.admission, &b.revocationsRead)
-	if err := b.server.AddHook(b.hooks, nil); err != nil {
+	if err := b.server.AddHook(&hooks{guard: b.guard, services: services}, nil); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
 	for _, l := range b.door.Listeners() {
-		e := &entrance{Listener: l, guard: b.guard, wires: b.wires, receive: b.front.receive, ended: b.hooks.ended}
+		e := &entrance{
+			Listener: l, life: b.life, guard: b.guard, wires: b.wires, front: b.front, endpoints: endpoints, services: services,
+		}
 		if err := b.server.AddListener(e); err != nil {
 			b.Close()
 			return nil, fmt.Errorf("add listener %s: %w", e.ID(), err)
@@ -200,34 +198,6 @@ func (b *Broker) open(o *Options) (err error) {
 	}
 	return nil
 }
-
-// newServer sets mochi up: it runs the connections, and has no limits but ours.
-func newServer(log *slog.Logger) *mochi.Server {
-	c := mochi.NewDefaultServerCapabilities()
-	c.MaximumClientWritesPending = 1 // nothing goes that way; the default holds 64 KiB for each client
-	c.MaximumPacketSize = 0          // wire has looked
-	return mochi.New(&mochi.Options{
-		Capabilities:            c,
-		ClientNetReadBufferSize: 16, // a wire gives whole packets
-		SysTopicResendInterval:  3600,
-		// mochi logs whole packets as warnings; what matters is logged and counted here.
-		Logger: slog.New(errorsOnly{log.Handler()}),
-	})
-}
-
-// errorsOnly lets errors through and nothing else.
-type errorsOnly struct{ slog.Handler }
-
-// Enabled is asked before a record is made.
-func (h errorsOnly) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
-}
-
-// WithAttrs and WithGroup keep the filter.
-func (h errorsOnly) WithAttrs(a []slog.Attr) slog.Handler { return errorsOnly{h.Handler.WithAttrs(a)} }
-
-// WithGroup keeps the filter.
-func (h errorsOnly) WithGroup(name string) slog.Handler { return errorsOnly{h.Handler.WithGroup(name)} }
 
 // Addr is the address the named listener is bound to, "" when there is none of that name.
 func (b *Broker) Addr(name string) string { return b.Addrs()[name] }

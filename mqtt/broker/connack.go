@@ -30,6 +30,12 @@ func (c *connect) connack(who identity, maxPacket int, o plain.Options) packets.
 	return pk
 }
 
+// welcome is the CONNACK of an admitted client.
+func (c *connect) welcome(resumed bool) packets.Packet {
+	c.answer.SessionPresent = resumed
+	return c.answer
+}
+
 // limitEndpoint says what endpoints do without.
 func limitEndpoint(p *packets.Properties) {
 	p.MaximumQos, p.MaximumQosFlag = 1, true

@@ -190,7 +190,7 @@ func (d *delivery) send(s *session, m message) {
 		o.inflight = map[uint16]flight{}
 	}
 	id := o.nextID()
-	err := s.link.send(m.packet(id, s.link.version(), d.now()))
+	err := m.sendBy(s.link, id, d.now())
 	if errors.Is(err, packets.ErrPacketTooLarge) {
 		// The endpoint said that it takes no packets as large as this: to tell it as undeliverable would have it sent again
 		// at once. So the lease runs out, and the attempts do.
@@ -224,16 +224,21 @@ func (o *outbox) nextID() uint16 {
 	}
 }
 
-// packet is m as it goes out; a client of MQTT 5 also gets the header as properties.
-func (m message) packet(id uint16, version byte, now time.Time) packets.Packet {
+// sendBy sends m; a client of MQTT 5 also gets the header as properties.
+func (m message) sendBy(l link, id uint16, now time.Time) error {
+	if l.version() < 5 {
+		return l.publish(m.topic, id, m.payload)
+	}
+	return l.send(m.packet(id, now))
+}
+
+// packet is m for a client of MQTT 5.
+func (m message) packet(id uint16, now time.Time) packets.Packet {
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
 		PacketID:    id,
 		TopicName:   m.topic,
 		Payload:     m.payload,
-	}
-	if version < 5 {
-		return pk
 	}
 	for _, p := range []packets.UserProperty{
 		{Key: "command_id", Val: m.CommandID},

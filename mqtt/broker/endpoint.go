@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"strings"
@@ -9,10 +10,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/mqtt"
+	"meterline/mqtt/frame"
 )
 
-// endpoints handles what endpoints send. mochi sees none of it: publishes, subscriptions and acknowledgements of
-// endpoints, and all their state, are ours.
+// endpoints serves endpoints (see loop.go) and handles what they send. mochi sees none of it: their connections, publishes,
+// subscriptions and acknowledgements, and all their state, are ours.
 type endpoints struct {
 	said        *sparing
 	metrics     *metrics
@@ -26,6 +28,7 @@ type endpoints struct {
 
 // begin makes s the endpoint's newest session.
 func (e *endpoints) begin(ctx context.Context, s *session) {
+	e.metrics.accepted.WithLabelValues(s.who.role.String()).Inc()
 	e.presence.begin(ctx, s)
 	// Now that Forget would find the session: was the credential taken back while it was being admitted?
 	cred, err := e.credentials.current(ctx, s.who.endpoint)
@@ -45,25 +48,6 @@ func (e *endpoints) established(s *session) {
 func (e *endpoints) end(ctx context.Context, s *session) {
 	if s.slot != nil {
 		e.presence.end(ctx, s)
-	}
-}
-
-// packet handles a packet of an endpoint, PINGREQ excepted. It may block, in take, and so holds up its own connection
-// only.
-func (e *endpoints) packet(ctx context.Context, s *session, pk packets.Packet) {
-	switch pk.FixedHeader.Type {
-	case packets.Publish:
-		e.publish(ctx, s, pk)
-	case packets.Puback:
-		e.delivery.acknowledged(s, pk.PacketID, pk.ReasonCode)
-	case packets.Subscribe:
-		e.subscribe(s, pk)
-	case packets.Unsubscribe:
-		e.unsubscribe(s, pk)
-	case packets.Pubrec, packets.Pubrel, packets.Pubcomp: // we neither send nor take QoS 2
-		e.refuse(s, packets.ErrProtocolViolation)
-	case packets.Disconnect:
-		e.disconnect(s, pk)
 	}
 }
 
@@ -88,42 +72,43 @@ func (e *endpoints) refuse(s *session, why packets.Code) {
 }
 
 // publish takes an uplink. The PUBACK is written when it has been appended, not here.
-func (e *endpoints) publish(ctx context.Context, s *session, pk packets.Packet) {
-	e.pace.hold(ctx, s.who.endpoint, len(pk.Payload), e.draining)
+func (e *endpoints) publish(ctx context.Context, s *session, p frame.Publish) {
+	e.pace.hold(ctx, s.who.endpoint, len(p.Payload), e.draining)
 	if e.draining.Load() {
 		return // no PUBACK: the endpoint sends it again, to the next gateway
 	}
-	if pk.Properties.TopicAliasFlag { // no alias was offered (3.3.2-9)
+	if p.Alias { // no alias was offered (3.3.2-9)
 		e.refuse(s, packets.ErrTopicAliasInvalid)
 		return
 	}
-	_, channel, ok := mqtt.ParseUplinkTopic(pk.TopicName)
+	topic := string(p.Topic)
+	_, channel, ok := mqtt.ParseUplinkTopic(topic)
 	switch {
-	case !ok || !s.who.mayPublish(pk.TopicName):
-		e.refuseTopic(s, pk)
-	case pk.FixedHeader.Retain:
+	case !ok || !s.who.mayPublish(topic):
+		e.refuseTopic(s, topic, p)
+	case p.Retain:
 		e.refuse(s, packets.ErrRetainNotSupported)
-	case pk.FixedHeader.Qos > 1: // never acknowledged early, so not at all
+	case p.QoS > 1: // never acknowledged early, so not at all
 		e.refuse(s, packets.ErrQosNotSupported)
-	case len(pk.Payload) > e.uplinks.maxPayload:
+	case len(p.Payload) > e.uplinks.maxPayload:
 		e.refuse(s, packets.ErrPacketTooLarge)
 	default:
 		// It fails only when the gateway ends; without a PUBACK the endpoint sends again.
-		_ = e.uplinks.take(ctx, s, channel.Kind(), pk.Payload, pk.PacketID)
+		_ = e.uplinks.take(ctx, s, channel.Kind(), bytes.Clone(p.Payload), p.ID)
 	}
 }
 
 // refuseTopic answers a publish to a topic that is not the endpoint's: MQTT 3.1.1 knows nothing but to disconnect.
-func (e *endpoints) refuseTopic(s *session, pk packets.Packet) {
+func (e *endpoints) refuseTopic(s *session, topic string, p frame.Publish) {
 	e.metrics.refusedTopics.WithLabelValues(s.who.role.String()).Inc()
-	e.security(s, "topic_refused", map[string]any{"topic": clip(pk.TopicName), "remote_addr": s.remote})
+	e.security(s, "topic_refused", map[string]any{"topic": clip(topic), "remote_addr": s.remote})
 	switch {
-	case s.link.version() < 5 || pk.FixedHeader.Qos > 1:
+	case s.link.version() < 5 || p.QoS > 1:
 		e.refuse(s, packets.ErrNotAuthorized)
-	case pk.FixedHeader.Qos == 1:
+	case p.QoS == 1:
 		_ = s.link.send(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Puback},
-			PacketID:    pk.PacketID,
+			PacketID:    p.ID,
 			ReasonCode:  packets.ErrNotAuthorized.Code,
 		})
 	}

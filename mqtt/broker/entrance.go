@@ -1,23 +1,28 @@
 package broker
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"meterline/mqtt/door"
 )
 
-// entrance is a listener for mochi, over one of the door's: mochi is given those who have been admitted.
+// entrance is a listener for mochi, over one of the door's. Who has been admitted is served here: endpoints by our own loop,
+// service clients and backends by mochi.
 type entrance struct {
 	*door.Listener
-	guard   *guard
-	wires   *wires
-	receive func(*wire) bool // admits a client, or not
-	ended   func(*session)   // called once for every client that was admitted, after it is gone
+	life      context.Context // of the broker, the drain at its end included
+	guard     *guard
+	wires     *wires
+	front     *front
+	endpoints *endpoints
+	services  *services
 }
 
 var _ listeners.Listener = (*entrance)(nil)
@@ -39,25 +44,43 @@ func (e *entrance) Serve(establish listeners.EstablishFn) {
 // Close stops accepting. Open connections are not touched: Broker.Run closes them when what they sent is committed.
 func (e *entrance) Close(listeners.CloseFn) { e.Stop() }
 
-// establish hands a connection to mochi, which returns when it is over. Whatever panics below ends this connection
-// alone.
+// establish is the life of a connection. Whatever panics below ends this one alone.
 func (e *entrance) establish(c *door.Conn, establish listeners.EstablishFn) {
 	w := newWire(c, e.guard)
 	if !e.wires.add(w) {
 		return // closed meanwhile
 	}
 	defer e.wires.remove(w)
-	e.guard.run("connection", func() {
-		if e.receive(w) {
-			_ = establish(e.ID(), w) // it ends with an error, of which the client has been told
-		}
-	})
+	if err := e.guard.call("connection", func() error { e.serve(w, establish); return nil }); err != nil {
+		w.part(packets.ErrImplementationSpecificError)
+	}
 	if s := w.session.Load(); s != nil {
 		e.guard.run("end", func() { e.ended(s) })
 		w.gone()
 	}
 	if w.parting.Load() {
 		w.linger()
+	}
+}
+
+// serve admits a client, or not, and returns when its connection has to end.
+func (e *entrance) serve(w *wire, establish listeners.EstablishFn) {
+	s := e.front.receive(w)
+	switch {
+	case s == nil:
+	case s.who.role == roleEndpoint:
+		e.endpoints.serve(e.life, w, s)
+	default:
+		_ = establish(e.ID(), &mochiConn{wire: w, left: introduce(w.version)}) // an error it ends with has been told
+	}
+}
+
+// ended is called once for every client that was admitted, when its connection is gone.
+func (e *entrance) ended(s *session) {
+	if s.who.role == roleEndpoint {
+		e.endpoints.end(e.life, s)
+	} else {
+		e.services.end(s)
 	}
 }
 

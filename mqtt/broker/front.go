@@ -25,8 +25,7 @@ const (
 	assignedID    = "auto-" // begins the client ids that are given out
 )
 
-// front receives clients: it reads CONNECT, says who may come in, and answers who may not. mochi meets only those who
-// have been admitted.
+// front receives clients: it reads CONNECT, says who may come in, and answers who may not.
 type front struct {
 	life      context.Context // of the broker, the drain at its end included
 	door      *door.Door
@@ -46,27 +45,27 @@ type connect struct {
 	limited  bool           // its keep-alive was lowered
 }
 
-// receive waits for CONNECT, for as long as the listener allows, and admits the client. It is false when the connection
-// is over; the client has been answered as far as there is an answer.
-func (f *front) receive(w *wire) bool {
+// receive waits for CONNECT, for as long as the listener allows, and admits the client. Without a session the
+// connection is over; the client has been answered as far as there is an answer.
+func (f *front) receive(w *wire) *session {
 	packet, err := w.frames.Next()
 	if err != nil {
 		f.nonsense(w, err)
-		return false
+		return nil
 	}
 	pk, err := frame.Connect(packet)
 	w.frames.Release()
 	w.version = pk.ProtocolVersion
 	if err != nil {
 		f.nonsense(w, err)
-		return false
+		return nil
 	}
 	c := &connect{Packet: pk}
 	w.maxPacket = int(pk.Properties.MaximumPacketSize)
 	w.keepAlive = c.limitKeepAlive()
 	if !c.identify() {
 		f.refuse(w, c, errClientID)
-		return false
+		return nil
 	}
 	who, err := f.admission.admit(f.life, hello{
 		clientID:  c.Connect.ClientIdentifier,
@@ -81,21 +80,21 @@ func (f *front) receive(w *wire) bool {
 	})
 	if err != nil {
 		f.refuse(w, c, err)
-		return false
+		return nil
 	}
 	if c.answer = c.connack(who, f.maxPacket, f.plain); !w.takes(c.answer) {
 		f.door.Refused("protocol") // nothing can be said to it (3.1.2-24)
-		return false
+		return nil
 	}
 	w.frames.SetMost(f.maxPacket)
 	w.violation = func(code packets.Code) { f.violation(who, code) }
-	w.session.Store(f.newSession(w, c, who))
+	s := f.newSession(w, c, who)
+	w.session.Store(s)
 	if who.role == roleEndpoint {
 		w.Narrow()
 	}
-	w.left = introduce(w.version)
 	w.Admitted()
-	return true
+	return s
 }
 
 // nonsense ends a connection whose first packet is no good CONNECT. A client of MQTT 5 is told (4.13.1); one of 3.1.1

@@ -134,11 +134,14 @@ func fuzzHeader(t *testing.T, payload, _ string) {
 	m := message{topic: "meterline/v1/d1/down/command", payload: []byte(payload)}
 	_ = json.Unmarshal(m.payload, &m.header) // as delivery does: what cannot be read is empty
 	for _, version := range []byte{4, 5} {
-		pk := m.packet(7, version, now)
+		pk := m.packet(7, now)
 		pk.ProtocolVersion = version
-		var out bytes.Buffer
+		var out, ours bytes.Buffer
 		if err := pk.PublishEncode(&out); err != nil {
 			t.Fatal(err)
+		}
+		if encodePublish(&ours, m.topic, 7, m.payload); version < 5 && !bytes.Equal(out.Bytes(), ours.Bytes()) {
+			t.Errorf("%.200q went out as %.200q", payload, ours.Bytes())
 		}
 		wire, rest, err := cutPacket(out.Bytes())
 		read, ok := publicationOf(wire, version)

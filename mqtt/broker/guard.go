@@ -36,12 +36,15 @@ func newGuard(log *slog.Logger, m *metrics) *guard {
 
 // call runs f. Its panic is an error, errPanic. f must hold no lock but by defer.
 func (g *guard) call(where string, f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = g.caught(where, p)
-		}
-	}()
+	defer g.rescue(where, &err)
 	return f()
+}
+
+// rescue is for those who call often, and what has many bytes: deferred directly, it makes a panic the error.
+func (g *guard) rescue(where string, err *error) {
+	if p := recover(); p != nil {
+		*err = g.caught(where, p)
+	}
 }
 
 // run is call for what has no error.

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
+	"net"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -12,6 +14,8 @@ import (
 type link interface {
 	// send writes a packet.
 	send(pk packets.Packet) error
+	// publish sends a message at QoS 1 to a client of MQTT 3.1.1, which has no properties.
+	publish(topic string, id uint16, payload []byte) error
 	// puback acknowledges publishes of the client, in the order given.
 	puback(ids []uint16) error
 	// stop ends the connection; a client of MQTT 5 is told why.
@@ -22,6 +26,17 @@ type link interface {
 
 // wireLink is a link over a wire.
 type wireLink struct{ *wire }
+
+// publish does without the codec: commands are what is sent most.
+func (l wireLink) publish(topic string, id uint16, payload []byte) error {
+	if l.parting.Load() {
+		return net.ErrClosed
+	}
+	out := buffers.Get().(*bytes.Buffer)
+	defer recycle(out)
+	encodePublish(out, topic, id, payload)
+	return l.put(out.Bytes())
+}
 
 // puback writes all acknowledgements at once. In MQTT 5 too a PUBACK without a reason code means success (3.4.2.1).
 func (l wireLink) puback(ids []uint16) error {

@@ -22,6 +22,7 @@ type services struct {
 
 // begin gives s its session: a connection that had it before is over when it returns.
 func (v *services) begin(s *session) {
+	v.metrics.accepted.WithLabelValues(s.who.role.String()).Inc()
 	c := s.hello
 	s.plain, s.resumed = v.hub.Connect(s.link.(wireLink), plain.Connect{
 		Key: s.who.key(c.Connect.ClientIdentifier), Version: c.ProtocolVersion, Clean: c.Connect.Clean,

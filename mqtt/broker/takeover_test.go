@@ -198,8 +198,8 @@ func TestSimultaneousConnectsOnTwoGatewaysLeaveOne(t *testing.T) {
 							return
 						}
 						if pk.FixedHeader.Type == packets.Pingresp {
-							pongs.Add(1)
 							newest.Store(c.conn.RemoteAddr().String())
+							pongs.Add(1) // after it: whoever has counted it looks there
 						}
 					}
 				})

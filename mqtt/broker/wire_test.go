@@ -167,13 +167,13 @@ func TestNothingIsReadOfAClientThatCannotBeWrittenTo(t *testing.T) {
 	if _, err := w.frames.Next(); err != nil { // CONNECT
 		t.Fatal(err)
 	}
-	if _, err := w.Read(make([]byte, 2)); err != nil {
+	if _, err := w.next(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingresp}}); !errors.Is(err, errDeaf) {
 		t.Fatal(err)
 	}
-	if _, err := w.Read(make([]byte, 2)); !errors.Is(err, net.ErrClosed) {
+	if _, err := w.next(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read on: %v", err)
 	}
 }

@@ -3,7 +3,6 @@
 package door
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -21,6 +20,8 @@ type inbox struct {
 	chunk *[readChunk]byte // nil: nothing is there
 	from  int              // what is there begins here
 	to    int
+	err   error                 // of the last read
+	read  func(fd uintptr) bool // once; nil until it is first needed
 }
 
 // receive reads ahead, so that packets cost one system call and not one for each of their parts. One goroutine reads.
@@ -50,27 +51,34 @@ func (c *socket) receive(p []byte) (int, error) {
 
 // fill waits until there is something to read, and takes a buffer only then. At the end of the stream there is none.
 func (in *inbox) fill(raw syscall.RawConn) error {
-	var err error
-	waited := raw.Read(func(fd uintptr) bool {
-		chunk := chunks.Get().(*[readChunk]byte)
-		var n int
-		for {
-			if n, err = syscall.Read(int(fd), chunk[:]); !errors.Is(err, syscall.EINTR) {
-				break
-			}
-		}
-		if n > 0 {
-			in.chunk, in.from, in.to = chunk, 0, n
-			return true
-		}
-		chunks.Put(chunk)
-		return !errors.Is(err, syscall.EAGAIN)
-	})
-	if waited != nil {
-		return waited
+	if in.read == nil {
+		in.read = in.once
 	}
-	if err != nil {
-		return os.NewSyscallError("read", err)
+	in.err = nil
+	if err := raw.Read(in.read); err != nil {
+		return err
+	}
+	if in.err != nil {
+		return os.NewSyscallError("read", in.err)
 	}
 	return nil
+}
+
+// once reads what has come; it is false when nothing has.
+func (in *inbox) once(fd uintptr) bool {
+	chunk := chunks.Get().(*[readChunk]byte)
+	n, err := syscall.Read(int(fd), chunk[:])
+	for err == syscall.EINTR {
+		n, err = syscall.Read(int(fd), chunk[:])
+	}
+	if n > 0 {
+		in.chunk, in.from, in.to = chunk, 0, n
+		return true
+	}
+	chunks.Put(chunk)
+	if err == syscall.EAGAIN {
+		return false
+	}
+	in.err = err
+	return true
 }

@@ -3,31 +3,52 @@
 package door
 
 import (
-	"errors"
+	"sync"
 	"syscall"
 )
 
+// attempt is a write that does not wait. It is borrowed: a function made for each write would be thrown away with it.
+type attempt struct {
+	p     []byte
+	n     int
+	err   error
+	write func(fd uintptr) bool // once
+}
+
+var attempts = sync.Pool{New: func() any {
+	a := &attempt{}
+	a.write = a.once
+	return a
+}}
+
+func (a *attempt) once(fd uintptr) bool {
+	for a.n < len(a.p) {
+		m, err := syscall.Write(int(fd), a.p[a.n:])
+		switch {
+		case m > 0:
+			a.n += m
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN, err == nil:
+			return true
+		default:
+			a.err = err
+			return true
+		}
+	}
+	return true
+}
+
 // writeNow writes what the kernel takes without waiting.
 func writeNow(raw syscall.RawConn, p []byte) (n int, err error) {
-	rawErr := raw.Write(func(fd uintptr) bool {
-		for n < len(p) {
-			m, e := syscall.Write(int(fd), p[n:])
-			switch {
-			case m > 0:
-				n += m
-			case errors.Is(e, syscall.EINTR):
-			case errors.Is(e, syscall.EAGAIN), e == nil:
-				return true
-			default:
-				err = e
-				return true
-			}
-		}
-		return true
-	})
-	if err == nil {
-		err = rawErr
+	a := attempts.Get().(*attempt)
+	a.p = p
+	err = raw.Write(a.write)
+	if a.err != nil {
+		err = a.err
 	}
+	n = a.n
+	a.p, a.n, a.err = nil, 0, nil
+	attempts.Put(a)
 	return n, err
 }
 

@@ -335,4 +335,5 @@ func decodes(t *testing.T, version byte, p []byte) {
 	if err != nil {
 		t.Errorf("v%d %x is well-formed, but: %v", version, p, err)
 	}
+	opens(t, p, pk)
 }

@@ -9,19 +9,24 @@ import (
 
 const (
 	headerMost = 5        // bytes: type and flags, and up to four of length (MQTT 5, 1.5.5)
+	waitBytes  = 16       // of the buffer with which a Reader waits that has nothing
 	smallFrame = 4 << 10  // bytes; what is larger does not go back to the pool
 	growFrame  = 16 << 10 // bytes allocated ahead of what has arrived
-
 )
 
-var frames = sync.Pool{New: func() any { b := make([]byte, 0, smallFrame); return &b }}
+var frames = sync.Pool{New: func() any { b := make([]byte, smallFrame); return &b }}
 
-// Reader reads packets. It holds a buffer only from the first byte of a packet to the next call.
+// Reader reads packets, as many at once as have come. It holds a buffer only while there is something in it: one that waits
+// for a packet to begin holds next to nothing.
 type Reader struct {
 	conn   io.Reader
-	most   int  // bytes of a packet
-	opened bool // CONNECT has been read
-	held   *[]byte
+	most   int             // bytes of a packet
+	opened bool            // CONNECT has been read
+	given  int             // bytes of the packet that Next returned last
+	from   int             // what has come begins here in held
+	to     int             // and ends here
+	held   *[]byte         // nil: nothing has come
+	first  [waitBytes]byte // is what it waits with
 }
 
 // NewReader reads packets of up to most bytes, fixed header included. The first has to be a CONNECT.
@@ -30,73 +35,113 @@ func NewReader(conn io.Reader, most int) *Reader { return &Reader{conn: conn, mo
 // SetMost says how large a packet may be from now on.
 func (r *Reader) SetMost(most int) { r.most = most }
 
-// Next returns the next packet, as long as the connection gives it; it is valid until the next call. A packet that is
-// too large, or whose length is malformed, is a packets.Code, and a first one that is no CONNECT is ErrNotMQTT; nothing is
-// allocated for them. Any other error is the connection's; io.EOF only between packets.
+// Next returns the next packet, as long as the connection gives it; it is valid until the next call of any method. A packet
+// that is too large, or whose length is malformed, is a packets.Code, and a first one that is no CONNECT is ErrNotMQTT;
+// nothing is allocated for them. Any other error is the connection's; io.EOF only between packets. After one that passes,
+// such as of a deadline, Next goes on where it was.
 func (r *Reader) Next() ([]byte, error) {
 	r.Release()
-	var header [headerMost]byte
-	if _, err := io.ReadFull(r.conn, header[:1]); err != nil {
-		return nil, err
-	}
-	if !r.opened && header[0]>>4 != packets.Connect { // 3.1.0-1
-		return nil, notMQTT(header[0])
-	}
-	r.opened = true
-	n, size := 1, 0
 	for {
-		if _, err := io.ReadFull(r.conn, header[n:n+1]); err != nil {
-			return nil, unexpected(err)
+		size, err := r.size()
+		if err != nil {
+			return nil, err
 		}
-		b := header[n]
-		size |= int(b&0x7f) << (7 * (n - 1))
-		n++
-		if b&0x80 == 0 {
-			if b == 0 && n > 2 { // not the shortest form (MQTT 5, 1.5.5-1)
-				return nil, packets.ErrMalformedVariableByteInteger
-			}
-			break
+		if size > 0 && size <= r.to-r.from {
+			r.opened, r.given = true, size
+			return (*r.held)[r.from : r.from+size], nil
 		}
-		if n == headerMost {
-			return nil, packets.ErrMalformedVariableByteInteger
+		if err := r.fill(size); err != nil {
+			return nil, err
 		}
 	}
-	if n+size > r.most {
-		return nil, packets.ErrPacketTooLarge
-	}
-	return r.body(header[:n], size)
 }
 
-// body reads the rest of a packet. Memory follows what arrives: a sender that says much and sends little holds little.
-func (r *Reader) body(header []byte, size int) ([]byte, error) {
-	r.held = frames.Get().(*[]byte)
-	buf := append((*r.held)[:0], header...)
-	for end := len(header) + size; len(buf) < end; {
-		chunk := min(end-len(buf), growFrame)
-		buf = append(buf, make([]byte, chunk)...)
-		if _, err := io.ReadFull(r.conn, buf[len(buf)-chunk:]); err != nil {
-			*r.held = buf
-			return nil, unexpected(err)
-		}
-	}
-	*r.held = buf
-	return buf, nil
+// Ready says that Next would not wait for the connection.
+func (r *Reader) Ready() bool {
+	r.Release()
+	size, err := r.size()
+	return err != nil || size > 0 && size <= r.to-r.from
 }
 
-// Release gives back the buffer of the last packet.
+// Release says that the last packet is done with.
 func (r *Reader) Release() {
-	if r.held == nil {
+	r.from += r.given
+	r.given = 0
+	if r.from < r.to || r.held == nil {
 		return
 	}
-	if cap(*r.held) <= smallFrame {
+	if len(*r.held) <= smallFrame {
 		frames.Put(r.held)
 	}
-	r.held = nil
+	r.held, r.from, r.to = nil, 0, 0
 }
 
-func unexpected(err error) error {
-	if err == io.EOF { //nolint:errorlint // io.ReadFull returns it bare
+// size is how many bytes the packet has that begins, 0 as long as that is not known.
+func (r *Reader) size() (int, error) {
+	if r.from == r.to {
+		return 0, nil
+	}
+	come := (*r.held)[r.from:r.to]
+	if !r.opened && come[0]>>4 != packets.Connect { // 3.1.0-1
+		return 0, notMQTT(come[0])
+	}
+	size := 0
+	for n := 1; n < headerMost && n < len(come); n++ {
+		b := come[n]
+		size |= int(b&0x7f) << (7 * (n - 1))
+		switch {
+		case b == 0 && n > 1: // not the shortest form (MQTT 5, 1.5.5-1)
+			return 0, packets.ErrMalformedVariableByteInteger
+		case b&0x80 != 0:
+			continue
+		case 1+n+size > r.most:
+			return 0, packets.ErrPacketTooLarge
+		}
+		return 1 + n + size, nil
+	}
+	if len(come) >= headerMost {
+		return 0, packets.ErrMalformedVariableByteInteger
+	}
+	return 0, nil
+}
+
+// fill waits for more of a packet of that size. Memory follows what arrives: a sender that says much and sends little holds
+// little.
+func (r *Reader) fill(size int) error {
+	if r.held == nil {
+		n, err := r.conn.Read(r.first[:])
+		if n == 0 {
+			return err
+		}
+		r.held = frames.Get().(*[]byte)
+		r.to = copy(*r.held, r.first[:n])
+		return nil
+	}
+	r.makeRoom(size)
+	n, err := r.conn.Read((*r.held)[r.to:])
+	r.to += n
+	if n == 0 && err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
-	return err
+	if n == 0 {
+		return err
+	}
+	return nil
+}
+
+// makeRoom moves what has come to the front when the packet has no room behind it, and enlarges a buffer that is full.
+func (r *Reader) makeRoom(size int) {
+	buf := *r.held
+	if r.from > 0 && r.from+max(size, headerMost) > len(buf) {
+		r.to = copy(buf, buf[r.from:r.to])
+		r.from = 0
+	}
+	if r.to == len(buf) {
+		grown := make([]byte, len(buf)+min(max(size-len(buf), 0), max(growFrame, len(buf)/2)))
+		copy(grown, buf)
+		if len(buf) <= smallFrame {
+			frames.Put(r.held)
+		}
+		r.held = &grown
+	}
 }
