@@ -15,23 +15,12 @@ import (
 // that were found sound, begins with a CONNECT of ours, and closes it only in name: the door closes it in the end.
 type mochiConn struct {
 	*wire
-
-	// of its reader alone
-	left    []byte // of the packet that mochi is reading
-	gathers bool
+	left []byte // of the packet that mochi is reading; of its reader alone
 }
 
-// Read gives mochi the next bytes of a sound packet. As long as there is one, what is sent to the client is gathered: the
-// commands that a backend sends at once are acknowledged at once. To handle a packet of theirs never waits for anything.
+// Read gives mochi the next bytes of a sound packet.
 func (c *mochiConn) Read(p []byte) (int, error) {
 	if len(c.left) == 0 {
-		if ready := c.frames.Ready(); ready != c.gathers {
-			if c.gathers = ready; ready {
-				c.Gather()
-			} else {
-				c.Flush()
-			}
-		}
 		packet, err := c.next()
 		if err != nil {
 			return 0, err

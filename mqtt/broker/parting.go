@@ -36,7 +36,6 @@ func (w *wire) part(reason packets.Code) {
 
 // hangUp lets the client read to the end what it was sent, and wakes whoever reads.
 func (w *wire) hangUp() {
-	w.Flush()
 	_ = w.CloseWrite()
 	_ = w.Conn.SetReadDeadline(time.Unix(1, 0))
 }

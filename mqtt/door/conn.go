@@ -41,17 +41,6 @@ func (c *Conn) Room() bool { return c.socket.room() }
 // OnRoom has resume called, without locks, when Room has said no and there is room again. It may write.
 func (c *Conn) OnRoom(resume func()) { c.socket.onRoom(resume) }
 
-// Gather has what is written from now on, by anybody, go out together when Flush is called, or before that when it has
-// become much. Whoever gathers must flush before he waits for anything.
-func (c *Conn) Gather() { c.socket.gather() }
-
-// Flush ends Gather.
-func (c *Conn) Flush() {
-	if c.socket != nil { // nil in tests
-		c.socket.flush()
-	}
-}
-
 // CloseWrite tells the client that nothing more comes, and lets it read what has been written.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -14,7 +14,6 @@ const (
 	drainTimeout = 2 * time.Second        // for the client to take something of a backlog
 	drainLate    = 100 * time.Millisecond // beyond that: then it was us who were kept waiting
 	drainPiece   = 16 << 10               // bytes
-	gatherMost   = 4 << 10                // bytes that are gathered before they go out
 
 	// For a client with a queue of its own: of its backlog, one part of so many may be filled by messages that could wait
 	// there. So the largest message, and what cannot wait, always fit.
@@ -45,7 +44,6 @@ type socket struct {
 	backlog  []byte
 	pending  int // bytes in backlog and in the drainer's hands
 	draining bool
-	gathers  bool   // what is written waits in the backlog for flush
 	wanted   bool   // somebody was told that there is no room
 	resume   func() // is told when there is again; nil: nobody asks
 	closed   bool
@@ -64,75 +62,33 @@ func newSocket(c net.Conn, limit int, drains *sync.WaitGroup, slow func(cause st
 func (c *socket) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gathers && !c.draining && c.err == nil && c.pending+len(p) <= gatherMost {
-		c.keep(p)
-		return len(p), nil
-	}
-	if err := c.release(); err != nil {
-		return 0, err
-	}
-	if err := c.write(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// write writes p, or keeps what the kernel does not take; c.mu is held.
-func (c *socket) write(p []byte) error {
 	if c.err != nil {
-		return c.err
+		return 0, c.err
 	}
+	n := 0
 	if !c.draining && c.raw != nil {
-		n, err := writeNow(c.raw, p)
-		if err != nil {
+		var err error
+		if n, err = writeNow(c.raw, p); err != nil {
 			c.fail(err)
-			return err
+			return n, err
 		}
-		if p = p[n:]; len(p) == 0 {
-			return nil
+		if n == len(p) {
+			return n, nil
 		}
 	}
-	if c.pending+len(p) > c.limit {
+	rest := p[n:]
+	if c.pending+len(rest) > c.limit {
 		c.slow("backlog")
 		c.fail(errBacklog)
-		return errBacklog
+		return n, errBacklog
 	}
-	c.keep(p)
+	c.backlog = append(c.backlog, rest...)
+	c.pending += len(rest)
 	if !c.draining {
 		c.draining = true
 		c.drains.Go(c.drain)
 	}
-	return nil
-}
-
-func (c *socket) keep(p []byte) {
-	c.backlog = append(c.backlog, p...)
-	c.pending += len(p)
-}
-
-// gather has what is written from now on, by anybody, go out together: when flush is called, or when it has become much.
-// Whoever gathers must flush before he waits for anything.
-func (c *socket) gather() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.gathers = true
-}
-
-func (c *socket) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.gathers = false
-	_ = c.release()
-}
-
-// release writes what was gathered; c.mu is held.
-func (c *socket) release() error {
-	if c.draining || len(c.backlog) == 0 {
-		return nil
-	}
-	gathered := c.backlog
-	c.backlog, c.pending = nil, 0
-	return c.write(gathered)
+	return len(p), nil
 }
 
 // room says whether more should be written. After no, resume is called when there is room; it may write.
@@ -253,7 +209,6 @@ func (c *socket) Close() error {
 func (c *socket) CloseWrite() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_ = c.release()
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && !c.draining && c.err == nil {
 		return half.CloseWrite()
 	}
