@@ -88,13 +88,14 @@ func (r *Redis) Lost(ctx context.Context, gateway, incarnation string) (bool, er
 	another := r.announced != now || r.vanished
 	r.mu.Unlock()
 	raw, err := r.client.HGet(ctx, gatewaysKey, gateway).Bytes()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	listed := !errors.Is(err, redis.Nil)
+	if err != nil && listed {
 		return false, fmt.Errorf("look up gateway %s: %w", gateway, err)
 	}
 	r.mu.Lock()
-	r.listed = err == nil
+	r.listed = listed
 	r.mu.Unlock()
-	if err != nil {
+	if !listed {
 		return true, nil
 	}
 	var a announced
