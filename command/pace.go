@@ -53,13 +53,17 @@ type breath struct {
 	until time.Time     // nothing of it is done before, while somebody reads
 }
 
+// restMost bounds a rest: a round that took longer stood still for other reasons, and deadlines are swept only up to where the log has
+// been read.
+const restMost = 100 * time.Millisecond
+
 // took notes how long something that can wait took.
 func (b *breath) took(d time.Duration) { b.spent += d }
 
 // round ends a round.
 func (b *breath) round() {
 	if b.spent > 0 {
-		b.until, b.spent = time.Now().Add(b.spent), 0
+		b.until, b.spent = time.Now().Add(min(b.spent, restMost)), 0
 	}
 }
 
