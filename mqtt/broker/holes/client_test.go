@@ -96,6 +96,13 @@ func tryOpen(t testing.TB, at string, h hello) (*client, error) {
 
 func (c *client) hello(h hello) {
 	c.t.Helper()
+	if err := c.tryHello(h); err != nil {
+		c.t.Fatal("send CONNECT:", err)
+	}
+}
+
+// tryHello fails where a broker has closed the connection already.
+func (c *client) tryHello(h hello) error {
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect},
 		Connect: packets.ConnectParams{
@@ -110,7 +117,7 @@ func (c *client) hello(h hello) {
 	if h.will != "" {
 		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, h.will, []byte("gone")
 	}
-	c.send(pk)
+	return c.trySend(pk)
 }
 
 // knock connects and reads CONNACK, whatever it says.

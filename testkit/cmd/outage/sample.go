@@ -99,8 +99,9 @@ func (s *sampler) look(ctx context.Context, open func() float64) {
 	}
 	for _, n := range s.cluster.Backends {
 		asked.Go(func() {
-			entries, err := n.Metric(ctx, "meterline_uplink_log_entries")
-			oldest, err2 := n.Metric(ctx, "meterline_uplink_log_oldest_seconds")
+			of := `{log="` + s.cluster.Uplink() + `"}` // the other log is empty, and may be away
+			entries, err := n.Metric(ctx, "meterline_uplink_log_entries"+of)
+			oldest, err2 := n.Metric(ctx, "meterline_uplink_log_oldest_seconds"+of)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil && err2 == nil && !math.IsNaN(entries+oldest) { // NaN: the log could not be looked at
