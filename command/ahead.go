@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -32,8 +31,18 @@ type aheadWatch struct {
 	at     map[int]LogPosition
 	behind map[int]struct{} // partitions with more than one batch to read
 	sought map[Key]sought   // real-time operations in flight that can be found ahead
-	again  time.Time        // when the end of partitions in which nothing is sought is looked for again
+	taken  map[int]overtaken
+	again  time.Time // when the end of partitions in which nothing is sought is looked for again
 }
+
+// overtaken are entries of a partition that were taken in ahead as a whole: when their turn comes there is nothing left to do.
+type overtaken struct {
+	generation string
+	entries    map[Position]struct{}
+}
+
+// mostOvertaken bounds what is remembered of a partition: what is taken in again changes nothing.
+const mostOvertaken = 10_000
 
 // sought is where to find the answer to an operation, and until when.
 type sought struct {
@@ -43,7 +52,7 @@ type sought struct {
 
 func newAheadWatch(l Log) aheadWatch {
 	log, _ := l.(Ahead)
-	return aheadWatch{log: log, at: map[int]LogPosition{}, behind: map[int]struct{}{}, sought: map[Key]sought{}}
+	return aheadWatch{log: log, at: map[int]LogPosition{}, behind: map[int]struct{}{}, sought: map[Key]sought{}, taken: map[int]overtaken{}}
 }
 
 // read notes how far a partition has been taken over, and whether there is more.
@@ -74,6 +83,33 @@ func (a *aheadWatch) seek(o *Operation, partition int) {
 func (a *aheadWatch) forget(partition int) {
 	delete(a.at, partition)
 	delete(a.behind, partition)
+	delete(a.taken, partition)
+}
+
+// took notes entries that were taken in ahead.
+func (a *aheadWatch) took(at LogPosition, entries []Position) {
+	if len(entries) == 0 {
+		return
+	}
+	t := a.taken[at.Partition]
+	if t.generation != at.Generation {
+		t = overtaken{at.Generation, map[Position]struct{}{}}
+		a.taken[at.Partition] = t
+	}
+	for _, e := range entries[:min(len(entries), mostOvertaken-len(t.entries))] {
+		t.entries[e] = struct{}{}
+	}
+}
+
+// done says whether an entry whose turn has come was taken in ahead, and forgets it.
+func (a *aheadWatch) done(generation string, u Uplink) bool {
+	t := a.taken[u.Partition]
+	_, is := t.entries[u.entry()]
+	if !is || t.generation != generation {
+		return false
+	}
+	delete(t.entries, u.entry())
+	return true
 }
 
 // places are from where to read ahead in the partitions that are behind. Where nothing is sought, or must be taken in yet, it is
@@ -101,10 +137,10 @@ func (a *aheadWatch) places(take bool) []LogPosition {
 	return from
 }
 
-// liveFirst takes the answers to real-time work out of a large batch and takes them in before it. What comes while the batch is
+// liveFirst takes the answers to real-time work out of a batch with much that can wait, and takes them in before it. What comes while the batch is
 // being committed is looked for behind it.
 func (w *Worker) liveFirst(ctx context.Context, b *batch) error {
-	if w.ahead.log == nil || len(b.facts) <= w.large.facts {
+	if w.ahead.log == nil || w.bulk(b.facts) <= w.large.facts {
 		return nil
 	}
 	var live []fact
@@ -145,14 +181,21 @@ func (w *Worker) overtake(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errLogAway, err)
 	}
 	var found []fact
-	for _, b := range read {
-		found = append(found, w.pick(b.Entries)...)
+	whole := make([][]Position, len(read))
+	for i, b := range read {
+		var some []fact
+		some, whole[i] = w.pick(b.Entries)
+		found = append(found, some...)
 	}
-	if _, err := w.recordAhead(ctx, found); err != nil {
+	taken, err := w.recordAhead(ctx, found)
+	if err != nil {
 		return err
 	}
-	for _, b := range read {
+	for i, b := range read {
 		w.ahead.at[b.Partition] = b.LogPosition
+		if taken {
+			w.ahead.took(b.LogPosition, whole[i])
+		}
 	}
 	return nil
 }
@@ -171,8 +214,8 @@ func (w *Worker) recordAhead(ctx context.Context, found []fact) (taken bool, err
 }
 
 // pick gives what is about operations that are sought, and who connected: to be sent something an endpoint must be
-// known to be there.
-func (w *Worker) pick(entries []Uplink) (found []fact) {
+// known to be there. whole are the entries of which nothing else is left.
+func (w *Worker) pick(entries []Uplink) (found []fact, whole []Position) {
 	for _, u := range entries {
 		if u.Corrupt {
 			continue
@@ -185,13 +228,17 @@ func (w *Worker) pick(entries []Uplink) (found []fact) {
 		if !w.seeks(u) {
 			continue
 		}
-		for _, f := range factsOf(u) {
+		before, facts := len(found), factsOf(u)
+		for _, f := range facts {
 			if w.isSought(f) {
 				found = append(found, f)
 			}
 		}
+		if len(found)-before == len(facts) {
+			whole = append(whole, u.entry())
+		}
 	}
-	return found
+	return found, whole
 }
 
 // isSought says whether the fact is about one operation that is sought, and can be taken in ahead of others: past the deadline it
@@ -204,15 +251,17 @@ func (w *Worker) isSought(f fact) bool {
 	return is && f.AppendedAt.Before(s.expires)
 }
 
-// canWait says whether something among the facts is not about what is sought, nor only a hint.
-func (w *Worker) canWait(facts []fact) bool {
-	return slices.ContainsFunc(facts, func(f fact) bool {
+// bulk is how many of the facts can wait: they are not about what is sought, nor only a hint.
+func (w *Worker) bulk(facts []fact) (n int) {
+	for _, f := range facts {
 		switch f.Kind {
 		case UplinkResult, UplinkAck, UplinkReadings, UplinkEvent:
-			return !w.isSought(f)
+			if !w.isSought(f) {
+				n++
+			}
 		}
-		return false
-	})
+	}
+	return n
 }
 
 // seeks says whether the entry may be about an operation that is sought. It does not decode it.

@@ -24,19 +24,24 @@ func onDesk(t *testing.T, play func(*desk)) {
 		w := newWorld(1, newCoverage(), false)
 		w.calm, w.backends = true, w.backends[:1]
 		d := &desk{world: w, T: t, worker: w.backends[0].worker}
-		d.worker.Small(1, 0, func(hurry func(), change func() (command.Committed, error)) (command.Committed, error) {
-			done, err := change()
-			if d.after != nil && d.after() {
-				d.after = nil
-				hurry()
-			}
-			return done, err
-		})
+		d.small(1)
 		e := w.point("d1")
 		e.disconnect()
 		e.connect(w.gateways[0])
 		d.rounds(5)
 		play(d)
+	})
+}
+
+// small makes so many uplinks a backlog, and one that can wait large.
+func (d *desk) small(read int) {
+	d.worker.Small(read, 0, func(hurry func(), change func() (command.Committed, error)) (command.Committed, error) {
+		done, err := change()
+		if d.after != nil && d.after() {
+			d.after = nil
+			hurry()
+		}
+		return done, err
 	})
 }
 
@@ -113,7 +118,8 @@ func TestWhatIsDoneBesideALargeTransactionIsNewer(t *testing.T) {
 	t.Parallel()
 	onDesk(t, func(d *desk) {
 		o := d.sent()
-		d.uplinks(command.UplinkEvent, hello)
+		d.small(2)
+		d.uplinks(command.UplinkEvent, hello, hello)
 		d.uplinks(command.UplinkDelivered, o.MessageID)
 		d.uplinks(command.UplinkEvent, hello, hello)
 		d.rounds(1)

@@ -43,7 +43,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 			continue
 		}
 		more := w.full[read.Partition]
-		if rest := b.add(read); len(rest.Entries) > 0 {
+		if rest := b.add(read, w.ahead.done); len(rest.Entries) > 0 {
 			w.unread[read.Partition], more = rest, true
 		} else {
 			delete(w.unread, read.Partition)
@@ -57,7 +57,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	fault.Point(fault.CollectRead)
 	err = w.liveFirst(ctx, &b)
 	if err == nil {
-		began, wait := time.Now(), w.canWait(b.facts)
+		began, wait := time.Now(), w.bulk(b.facts) > 0
 		err = w.takeIn(ctx, &b)
 		took := time.Since(began)
 		w.taking.took(len(b.facts), took)
@@ -174,8 +174,8 @@ func inOrder(batches []LogBatch) {
 
 func (b *batch) full() bool { return len(b.facts) >= b.most || b.bytes >= batchBytes }
 
-// add takes in what still fits, at least one entry when it is the first, and gives the rest back.
-func (b *batch) add(read LogBatch) (rest LogBatch) {
+// add takes in what still fits, at least one entry when it is the first, and gives the rest back. What was done ahead is passed over.
+func (b *batch) add(read LogBatch, done func(generation string, u Uplink) bool) (rest LogBatch) {
 	for i, u := range read.Entries {
 		if b.full() {
 			rest = read
@@ -190,6 +190,9 @@ func (b *batch) add(read LogBatch) (rest LogBatch) {
 				}
 			}
 			break
+		}
+		if done(read.Generation, u) {
+			continue
 		}
 		b.facts = append(b.facts, factsOf(u)...)
 		b.bytes += len(u.Payload)
@@ -303,7 +306,7 @@ func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need
 		return nil
 	}
 	change := w.change
-	if len(facts) > w.large.facts && len(positions) > 0 {
+	if w.bulk(facts) > w.large.facts && len(positions) > 0 {
 		change = w.changeBeside
 	}
 	for range judgeMost {

@@ -104,8 +104,12 @@ func (w *Worker) claimAndSend(ctx context.Context, heads []Head) (took time.Dura
 // meet looks up the presence of ready endpoints that nothing is known of.
 func (w *Worker) meet(ctx context.Context) error {
 	var strangers []DeviceID
-	for id := range w.ready {
-		if e := w.endpoints[id]; e != nil && !e.known && len(strangers) < presenceBatch {
+	for id := range w.strangers {
+		if len(strangers) == presenceBatch {
+			break
+		}
+		delete(w.strangers, id)
+		if e := w.endpoints[id]; e != nil && !e.known {
 			strangers = append(strangers, id)
 		}
 	}
@@ -146,6 +150,7 @@ func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time, most int) []Head
 			continue
 		}
 		if !e.known {
+			w.strangers[id] = struct{}{}
 			continue
 		}
 		room, least := e.room()

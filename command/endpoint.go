@@ -47,6 +47,8 @@ const (
 	directWindow, directReserve = 1, 1
 	ipcWindow, ipcReserve       = 64, 8
 	windowMost                  = 1024
+	// strangerWindow is asked for until the first operation tells: for more, a thousand meters would fill the claims of a thousand IPCs.
+	strangerWindow = 4
 )
 
 // WindowOf is the window and reserve of an endpoint that speaks for devices of this kind.
@@ -72,7 +74,7 @@ func (e *endpoint) room() (n, minPriority int) {
 		return windowMost, 0
 	}
 	if e.window == 0 {
-		return ipcWindow, 0
+		return strangerWindow, 0
 	}
 	if n := e.window - len(e.flights); n > 0 {
 		return n, 0
@@ -118,6 +120,9 @@ func (w *Worker) wake(id DeviceID) {
 // is is left to chance.
 func (w *Worker) rouse(e *endpoint) {
 	w.ready[e.id] = struct{}{}
+	if !e.known {
+		w.strangers[e.id] = struct{}{}
+	}
 	if e.urgent {
 		w.urgent[e.id] = struct{}{}
 	}

@@ -103,6 +103,7 @@ func (w *Worker) forget(partitions []int) {
 		delete(w.endpoints, id)
 		delete(w.ready, id)
 		delete(w.urgent, id)
+		delete(w.strangers, id)
 	}
 }
 

@@ -167,41 +167,53 @@ func (s *Service) room(ctx context.Context, t fleet.Tenant) error {
 
 // Get shows a command with its first 1000 operations: from the live state where it is whole, else from the record.
 func (s *Service) Get(ctx context.Context, by fleet.Token, id ID) (View, error) {
-	var v View
-	var ok bool
-	err := s.patiently(ctx, "load live state", func(ctx context.Context) (err error) {
-		v, ok, err = s.opt.Live.Load(ctx, id, pageSize)
-		return err
-	})
-	if err == nil && ok && !s.overdue(v) {
-		return s.mine(by, v)
-	}
-	v, err = s.fromRecord(ctx, id)
-	if err != nil {
-		return View{}, err
-	}
-	return s.mine(by, v)
+	v, _, err := s.look(ctx, by, id, pageSize)
+	return v, err
 }
 
-// Wait shows a command as soon as it has ended, or after d.
+// look shows a command with its first operations; whole says that they are no fewer than Get shows.
+func (s *Service) look(ctx context.Context, by fleet.Token, id ID, operations int) (v View, whole bool, err error) {
+	var ok bool
+	err = s.patiently(ctx, "load live state", func(ctx context.Context) (err error) {
+		v, ok, err = s.opt.Live.Load(ctx, id, operations)
+		return err
+	})
+	whole = operations >= pageSize
+	if err != nil || !ok || s.overdue(v) {
+		whole = true
+		if v, err = s.fromRecord(ctx, id); err != nil {
+			return View{}, false, err
+		}
+	}
+	v, err = s.mine(by, v)
+	return v, whole, err
+}
+
+// Wait shows a command as soon as it has ended, or after d; the error is ctx's when that is done before. Until then its operations
+// are not looked at: each notice of a move would cost as much as all of them.
 func (s *Service) Wait(ctx context.Context, by fleet.Token, id ID, d time.Duration) (View, error) {
 	moved, done := s.hub.watch(id)
 	defer done()
 	over := time.NewTimer(d)
 	defer over.Stop()
-	for {
-		v, err := s.Get(ctx, by, id)
-		if err != nil || v.Status != StatusRunning {
-			return v, err
+	for waiting := true; ; {
+		v, whole, err := s.look(ctx, by, id, 0)
+		switch {
+		case err != nil:
+			return View{}, err
+		case waiting && v.Status == StatusRunning:
+		case whole:
+			return v, nil
+		default:
+			return s.Get(ctx, by, id)
 		}
 		again := time.NewTimer(s.lookAgain(v.ExpiresAt))
 		select {
 		case <-ctx.Done():
 			again.Stop()
-			return v, nil
+			return View{}, ctx.Err()
 		case <-over.C:
-			again.Stop()
-			return v, nil
+			waiting = false
 		case <-moved:
 		case <-again.C:
 		}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -57,12 +58,16 @@ type Uplink struct {
 	Kind       UplinkKind
 	Payload    []byte
 	Position   Position  // given by the log when it is appended
+	Entry      Position  // names the entry in a log whose Position depends on how far others were read; "" means Position
 	AppendedAt time.Time // given by the log when it is appended, by the log's clock
 	Corrupt    bool      // the entry's checksum did not match: kept as a dead letter, never interpreted
 }
 
 // Position is a place in one partition of the uplink log. Only the log that gave it can compare it; "" is before the first.
 type Position string
+
+// entry names the entry among those of its partition.
+func (u Uplink) entry() Position { return cmp.Or(u.Entry, u.Position) }
 
 // GatewayID is the gateway that took the uplink.
 func (u Uplink) GatewayID() string { id, _, _ := strings.Cut(u.Gateway, "/"); return id }

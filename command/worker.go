@@ -51,6 +51,7 @@ type Worker struct {
 	hurried   error // of what was done beside a large transaction
 	beside    beside
 	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
+	strangers map[DeviceID]struct{} // endpoints whose presence has to be looked up; some may be known by now
 	next      schedule
 
 	projector projectors
@@ -118,7 +119,7 @@ func NewWorker(opt WorkerOptions) *Worker {
 		opt: opt, fence: Fence{}, cursors: map[int]LogPosition{}, horizon: map[int]time.Time{}, unread: map[int]LogBatch{}, full: map[int]bool{},
 		endpoints: map[DeviceID]*endpoint{}, ready: map[DeviceID]struct{}{}, messages: map[string]*message{}, flying: map[Key]*endpoint{},
 		commands: commandCache{}, gateways: gatewayWatch{}, arrivals: newArrivalWatch(), due: newDueWatch(), ahead: newAheadWatch(opt.Log),
-		urgent: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: largeFacts},
+		urgent: map[DeviceID]struct{}{}, strangers: map[DeviceID]struct{}{}, large: large{read: readLimit, facts: largeFacts},
 		claiming: pace{alone: batchMost}, taking: pace{alone: batchMost},
 	}
 	w.mail.signal = make(chan struct{}, 1)

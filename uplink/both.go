@@ -286,11 +286,11 @@ func (b *Both) join(from command.LogPosition, first, second command.LogBatch, co
 		before.Position = "" // of a log that is gone
 	}
 	for _, u := range first.Entries {
-		u.Position = pair(u.Position, before.Position)
+		u.Entry, u.Position = u.Position, pair(u.Position, before.Position)
 		both.Entries = append(both.Entries, u)
 	}
 	for _, u := range second.Entries {
-		u.Position = pair(first.Position, u.Position)
+		u.Entry, u.Position = separator+u.Position, pair(first.Position, u.Position)
 		u.AppendedAt = u.AppendedAt.Add(b.ahead)
 		both.Entries = append(both.Entries, u)
 	}
