@@ -32,6 +32,7 @@ type DB struct {
 	reads  *statements // the same as writes for PostgreSQL
 	gate   *gate       // SQLite's only writer; nil for PostgreSQL
 	server *server     // nil for SQLite
+	url    string      // of PostgreSQL
 
 	expansions expansions
 
@@ -139,7 +140,7 @@ func connectPostgres(ctx context.Context, opt Options) (*DB, error) {
 		return nil, fmt.Errorf("%w: PostgreSQL at %s: %s", command.ErrUnavailable, u.Host, oneLine(err))
 	}
 	s := newStatements(pool)
-	return &DB{dialect: dialect{postgres: true}, writes: s, reads: s, server: server}, nil
+	return &DB{dialect: dialect{postgres: true}, writes: s, reads: s, server: server, url: u.String()}, nil
 }
 
 // postgresSettings are what every connection asks for, unless the URL says otherwise.

@@ -83,20 +83,25 @@ func (l *UplinkLog) Signal() {
 }
 
 const (
-	watchEvery = 50 * time.Millisecond
+	watchEvery = 250 * time.Millisecond
 	trimEvery  = time.Second
 	trimRows   = 5000 // per transaction
 	// readLately is how long a partition is watched after it was read last: others read it now.
 	readLately = 10 * time.Second
 )
 
-// Run signals when something was appended to the partitions that are being read, and forgets what is stored, until ctx is
-// done. Failures are logged and tried again a second later.
+// Run signals when something was appended to the partitions that are being read, which it is told of and looks for besides, and
+// forgets what is stored, until ctx is done. Failures are logged and tried again a second later.
 func (l *UplinkLog) Run(ctx context.Context) error {
 	watch, trim, look := time.NewTicker(watchEvery), time.NewTicker(trimEvery), time.NewTicker(lookEvery)
 	defer look.Stop()
 	defer watch.Stop()
 	defer trim.Stop()
+	if l.db.postgres {
+		var hearing sync.WaitGroup
+		hearing.Go(func() { l.hear(ctx) })
+		defer hearing.Wait()
+	}
 	blind := false // the last look failed; the next is with the next trim
 	for {
 		select {

@@ -83,7 +83,7 @@ func (l *UplinkLog) insert(ctx context.Context, entries []command.Uplink) error 
 	if l.db.postgres {
 		return l.db.single(ctx, func(t *tx) error {
 			_, err := t.exec(`
-				WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1))
+				WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1), pg_notify('`+appendedChannel+`', ''))
 				INSERT INTO uplink_log (partition, endpoint_id, epoch, gateway, kind, payload, crc, appended_at)
 				SELECT v_partition, v_endpoint, v_epoch, v_gateway, v_kind, v_payload, v_crc, clock_timestamp()
 				FROM turn, `+t.relation(uplinkColumns, 2)+`
