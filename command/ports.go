@@ -205,7 +205,7 @@ type Live interface {
 	Prepare(ctx context.Context, id ID) (token string, err error)
 	Fill(ctx context.Context, token string, v View) error
 	// Load returns the command with its first page operations in order of their devices, counts and operations of one
-	// moment; false when it is not there as a whole.
+	// moment; false when it is not there as a whole. page is 1000 at most. The operations may come Encoded.
 	Load(ctx context.Context, id ID, page int) (View, bool, error)
 	// Apply brings cached commands up to date; older versions never overwrite newer ones, what is not cached stays so.
 	Apply(ctx context.Context, changes []Change) error

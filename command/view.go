@@ -85,6 +85,7 @@ type View struct {
 	Counts     Counts            `json:"counts"`
 	Errors     map[string]int    `json:"errors"`
 	Operations []OperationView   `json:"operations,omitzero"`
+	Encoded    []json.RawMessage `json:"-"` // in place of Operations, from a live state that has them as JSON
 	Links      map[string]string `json:"links,omitempty"`
 }
 
@@ -135,6 +136,12 @@ func (o *Operation) View() OperationView {
 	}
 	if v.Readings == nil {
 		v.Readings = []meterread.Reading{}
+	}
+	if v.Device.Tags == nil {
+		v.Device.Tags = map[string]string{}
+	}
+	if len(v.Device.Route) == 0 {
+		v.Device.Route = json.RawMessage("[]")
 	}
 	return v
 }

@@ -287,7 +287,7 @@ func showCommand(v command.View) command.View {
 	if v.Errors == nil {
 		v.Errors = map[string]int{}
 	}
-	if v.Operations != nil {
+	if v.Operations != nil && v.Encoded == nil {
 		v.Operations = showOperations(v.Operations)
 	}
 	return v

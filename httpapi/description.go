@@ -20,6 +20,7 @@ const apiVersion = "1.0.0"
 // from a content network, and its $schema fields are not part of our shapes.
 func describe() huma.Config {
 	config := huma.DefaultConfig("Meterline", apiVersion)
+	config.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
 	config.CreateHooks = nil
 	config.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)

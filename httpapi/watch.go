@@ -150,7 +150,7 @@ func (s *stream) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.Operations = nil
+	v.Operations, v.Encoded = nil, nil
 	data, err := json.Marshal(showCommand(v))
 	if err != nil {
 		return err

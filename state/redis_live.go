@@ -146,7 +146,7 @@ func (r *Redis) Load(ctx context.Context, id command.ID, page int) (command.View
 	if err != nil {
 		return none, false, fmt.Errorf("load the live state of command %s: %w", id, err)
 	}
-	v, err := decodeView(got, page)
+	v, err := decodeView(got)
 	if err != nil {
 		return none, false, fmt.Errorf("decode the live state of command %s: %w", id, err)
 	}
@@ -154,7 +154,7 @@ func (r *Redis) Load(ctx context.Context, id command.ID, page int) (command.View
 }
 
 // decodeView reads what loadScript answers.
-func decodeView(got []any, page int) (v command.View, err error) {
+func decodeView(got []any) (v command.View, err error) {
 	var raw [6]string // command, version, status, counts, errors, finished_at
 	if len(got) != len(raw)+1 {
 		return v, fmt.Errorf("%d parts", len(got))
@@ -181,16 +181,13 @@ func decodeView(got []any, page int) (v command.View, err error) {
 		v.FinishedAt = &at
 	}
 	ops, _ := got[6].([]any)
-	v.Operations = make([]command.OperationView, len(ops))
+	v.Operations, v.Encoded = nil, make([]json.RawMessage, len(ops))
 	for i, o := range ops {
 		s, _ := o.(string)
-		if err := json.Unmarshal([]byte(s), &v.Operations[i]); err != nil {
-			return v, err
+		if len(s) < 2 || s[0] != '{' || s[len(s)-1] != '}' {
+			return v, fmt.Errorf("operation %d is no JSON object", i)
 		}
-	}
-	if page > firstLength { // these come as the hash has them
-		v.Operations = sorted(v.Operations)
-		v.Operations = v.Operations[:min(page, len(v.Operations))]
+		v.Encoded[i] = json.RawMessage(s)
 	}
 	return v, nil
 }

@@ -87,9 +87,8 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return 1
 `)
 
-// loadScript answers command, version, status, counts, errors, finished_at and the operations: the first of them in
-// order, or, when more are asked for than first names, all in no order. It answers nil when the command is not there
-// as a whole.
+// loadScript answers command, version, status, counts, errors, finished_at and the first operations in order. It answers nil when
+// the command is not there as a whole.
 //
 //	KEYS 1 operations, 2 meta
 //	ARGV 1 how many operations, 2 grace of a gap in ms
@@ -106,9 +105,7 @@ for id in string.gmatch(meta[4], '%S+') do
   ids[#ids + 1] = id
 end
 local operations = {}
-if #ids < page and #ids < held then
-  operations = redis.call('HVALS', KEYS[1])
-elseif #ids > 0 then
+if #ids > 0 then
   operations = redis.call('HMGET', KEYS[1], unpack(ids))
 end
 for i = 1, #operations do
