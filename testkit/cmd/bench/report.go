@@ -16,14 +16,15 @@ import (
 
 // report is what the program says, on standard output as Markdown and in the file of -json.
 type report struct {
-	Command string          `json:"command"`
-	Commit  string          `json:"commit"`
-	Machine machine.Machine `json:"machine"`
-	Began   time.Time       `json:"began"`
-	Seconds float64         `json:"seconds"`
-	Runs    int             `json:"runs"`
-	Small   bool            `json:"small,omitempty"` // the figures say nothing
-	Results []result        `json:"results"`
+	Command  string          `json:"command"`
+	Commit   string          `json:"commit"`
+	Machine  machine.Machine `json:"machine"`
+	Began    time.Time       `json:"began"`
+	Seconds  float64         `json:"seconds"`
+	Runs     int             `json:"runs"`
+	Small    bool            `json:"small,omitempty"`    // the figures say nothing
+	Profiled bool            `json:"profiled,omitempty"` // they are not compared: profiles were taken meanwhile
+	Results  []result        `json:"results"`
 }
 
 // result is a case with one uplink log.
@@ -42,6 +43,9 @@ type result struct {
 func (r *report) print(w io.Writer) {
 	if r.Small {
 		fmt.Fprint(w, "**A small run: the figures say nothing.**\n\n")
+	}
+	if r.Profiled {
+		fmt.Fprint(w, "**Profiles were taken: the figures are not to be compared with those of other runs.**\n\n")
 	}
 	head(w, "case", "uplink", "figure", "median", "least to most", "unit", "goal", "reached")
 	for _, one := range r.Results {
