@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"meterline/testkit/machine"
 )
 
 func TestArguments(t *testing.T) {
@@ -63,7 +65,7 @@ func runs(commit string, values ...float64) *report {
 		f.of(10_000, 3)
 		one.add(f)
 	}
-	return &report{Commit: commit, Runs: len(values), Results: []result{one}}
+	return &report{Head: machine.Head{Commit: commit}, Runs: len(values), Results: []result{one}}
 }
 
 func TestMedian(t *testing.T) {
@@ -81,7 +83,7 @@ func TestCompare(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, r *report) string {
 		file := filepath.Join(dir, name)
-		if err := r.write(file); err != nil {
+		if err := machine.WriteReport(file, r); err != nil {
 			t.Fatal(err)
 		}
 		return file

@@ -17,9 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"time"
 
 	"meterline/testkit/machine"
 )
@@ -44,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case o.compare:
 		err = compare(stdout, o.files[0], o.files[1])
 	default:
-		err = o.report(ctx, "bench "+strings.Join(args, " "), stdout, say)
+		err = o.report(ctx, args, stdout, say)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -58,11 +56,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // report measures, unless there is a file of what was measured before, and shows it in all ways that are asked for. What was
 // measured before something failed is shown, too.
-func (o options) report(ctx context.Context, command string, stdout io.Writer, say func(string, ...any)) (err error) {
+func (o options) report(ctx context.Context, args []string, stdout io.Writer, say func(string, ...any)) (err error) {
 	if err := o.profilable(ctx); err != nil {
 		return err
 	}
-	r := &report{Command: command, Commit: machine.Commit(), Machine: machine.This(), Began: time.Now(), Runs: o.runs, Small: o.small, Profiled: o.profile != ""}
+	r := &report{Head: machine.Begin("bench", args), Runs: o.runs, Small: o.small, Profiled: o.profile != ""}
 	if o.from != "" {
 		if r, err = readReport(o.from); err != nil {
 			return err
@@ -72,11 +70,11 @@ func (o options) report(ctx context.Context, command string, stdout io.Writer, s
 			r.Commit = machine.Named(o.ref)
 		}
 		err = o.measure(ctx, r, say)
-		r.Seconds = time.Since(r.Began).Seconds()
+		r.End()
 	}
 	r.print(stdout)
 	if o.json != "" {
-		err = errors.Join(err, r.write(o.json))
+		err = errors.Join(err, machine.WriteReport(o.json, r))
 	}
 	if o.plot != "" {
 		err = errors.Join(err, plot(o.plot, r))
