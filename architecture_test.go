@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"testkit/proxy":         {},
 	"testkit/packet":        {},
 	"testkit/machine":       {},
+	"testkit/profile":       {},
 	"testkit/swarm":         {"testkit/packet", "mqtt", "meterread"},
 	"testkit/cluster":       {"testkit", "testkit/proxy"},
 	"testkit/faults":        {"testkit", "testkit/proxy", "testkit/cluster", "simulator", "mqtt", "command", "meterread"},
@@ -71,8 +72,8 @@ var allowed = map[string][]string{
 	"testkit/cmd/servers":   {"testkit"},
 	"testkit/cmd/report":    {},
 	"testkit/cmd/fuzz":      {},
-	"testkit/cmd/drain":     {"testkit", "simulator", "uplink", "store", "command", "fleet", "meterread"},
-	"testkit/cmd/bench":     {"testkit", "testkit/cluster", "testkit/machine", "testkit/packet", "testkit/swarm", "simulator", "command", "meterread"},
+	"testkit/cmd/drain":     {"testkit", "testkit/profile", "simulator", "uplink", "store", "command", "fleet", "meterread"},
+	"testkit/cmd/bench":     {"testkit", "testkit/cluster", "testkit/machine", "testkit/packet", "testkit/profile", "testkit/swarm", "simulator", "command", "meterread"},
 	"testkit/cmd/edge":      {"testkit", "testkit/machine", "testkit/packet", "simulator", "mqtt", "meterread"},
 	"testkit/cmd/wire":      {"mqtt/wiretest"},
 }

@@ -22,6 +22,7 @@ type serveCmd struct {
 	database
 	launch.Uplink
 	launch.Logging
+	launch.Debugging
 	limits
 	patience
 
@@ -45,7 +46,7 @@ func (c *serveCmd) Validate() error {
 			return err
 		}
 	}
-	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP))
+	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP), c.Debugging.Check(c.HTTP))
 }
 
 // Run serves until it is told to end.
@@ -57,6 +58,10 @@ func (c *serveCmd) Run(p *program) error {
 	}
 	stack := launch.NewStack(logger, grace)
 	stack.Close("record", db.Close)
+	if err := c.Profiles(p.ctx, stack, logger); err != nil {
+		stack.Unwind()
+		return err
+	}
 	launch.RedisLog(logger)
 	client, err := launch.Redis(p.ctx, c.RedisURL)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 type standaloneCmd struct {
 	launch.Edge
 	launch.Logging
+	launch.Debugging
 	limits
 	patience
 
@@ -32,7 +33,7 @@ type standaloneCmd struct {
 
 // Validate is called by kong.
 func (c *standaloneCmd) Validate() error {
-	return errors.Join(c.Edge.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP))
+	return errors.Join(c.Edge.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP), c.Debugging.Check(c.HTTP))
 }
 
 // Run serves until it is told to end.
@@ -70,7 +71,7 @@ func (c *standaloneCmd) open(ctx context.Context, logger *slog.Logger) (*standal
 	}
 	s := &standalone{stack: launch.NewStack(logger, grace), logger: logger, tokenFile: filepath.Join(c.Data, "admin.token")}
 	s.stack.Close("record", db.Close)
-	if err := errors.Join(s.admin(ctx, db, settings), s.start(ctx, c, db, settings)); err != nil {
+	if err := errors.Join(c.Profiles(ctx, s.stack, logger), s.admin(ctx, db, settings), s.start(ctx, c, db, settings)); err != nil {
 		s.stack.Unwind()
 		return nil, err
 	}

@@ -14,6 +14,8 @@ func TestBadValues(t *testing.T) {
 		"--mqtt-ws:":                    {"--mqtt-ws=:no-such-service"},
 		"--mqtt-tls:":                   {"--mqtt-tls=:8883"},
 		"--http:":                       {"--http=8081"},
+		"--debug:":                      {"--debug=6060"},
+		"--debug: must be another":      {"--debug=127.0.0.1:8081"},
 		"--advertise:":                  {"--advertise=gateway"},
 		"--id:":                         {"--id=a/b"},
 		"--database-url:":               {"--database-url=mysql://x"},

@@ -26,6 +26,9 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 	stack := launch.NewStack(logger, grace)
 	defer stack.Unwind()
 	stack.Close("record", db.Close)
+	if err := c.Profiles(ctx, stack, logger); err != nil {
+		return err
+	}
 	launch.RedisLog(logger)
 	client, err := launch.Redis(ctx, c.RedisURL)
 	if err != nil {

@@ -65,7 +65,12 @@ func sound(t *testing.T, one result, runs int) {
 }
 
 func TestAllCases(t *testing.T) {
-	printed, r, dir := runBench(t, "all", "-uplink", "redis")
+	profiles := t.TempDir()
+	printed, r, dir := runBench(t, "all", "-uplink", "redis", "-profile", profiles)
+	profiled(t, profiles)
+	if !r.Profiled || !strings.Contains(printed, "not to be compared") {
+		t.Errorf("it does not say that profiles were taken: %s", printed)
+	}
 	var seen []string
 	for _, one := range r.Results {
 		seen = append(seen, one.Case)
@@ -88,6 +93,51 @@ func TestAllCases(t *testing.T) {
 	}
 	for _, file := range drawings {
 		wellFormed(t, file)
+	}
+}
+
+// profiled checks that the processes that a case measures were profiled, each as what it is, and no others.
+func profiled(t *testing.T, dir string) {
+	t.Helper()
+	of := map[string]string{"roundtrip": "gateway", "uplinks": "gateway", "drain": "backend", "memory": ""}
+	var want []string
+	for _, name := range names {
+		programs, some := of[name]
+		if !some {
+			programs = "backend gateway"
+		}
+		for _, program := range strings.Fields(programs) {
+			base := name + "-redis-" + program
+			want = append(want, base+".pprof", base+".txt")
+			text, err := os.ReadFile(filepath.Join(dir, base+".txt"))
+			if err != nil || !strings.HasPrefix(string(text), "File: "+program+"\n") || !strings.Contains(string(text), "\nType: cpu\n") {
+				t.Errorf("%s: %v, %s", base, err, text)
+			}
+		}
+	}
+	files, err := os.ReadDir(dir)
+	var have []string
+	for _, f := range files {
+		have = append(have, f.Name())
+	}
+	slices.Sort(want)
+	if err != nil || !slices.Equal(have, want) {
+		t.Errorf("there are %v, want %v: %v", have, want, err)
+	}
+}
+
+// Programs that are older than --debug are refused before anything is measured.
+func TestOldProgramsAreNotProfiled(t *testing.T) {
+	for backend, want := range map[string]error{"--debug=HOST:PORT": nil, "--http=HOST:PORT": errUnknown} {
+		dir := t.TempDir()
+		for program, help := range map[string]string{"gateway": "--debug=HOST:PORT", "backend": backend} {
+			if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\necho '"+help+"'\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := known(t.Context(), dir); !errors.Is(err, want) {
+			t.Errorf("a backend with %s: %v", backend, err)
+		}
 	}
 }
 
@@ -131,7 +181,7 @@ func TestCheckFinds(t *testing.T) {
 	t.Setenv(testkit.EnvPostgresURL, "")
 	t.Setenv(testkit.EnvRedisAddr, "")
 	_, _ = testkit.Postgres(t), testkit.Redis(t)
-	r, err := newRig(t.Context(), "redis", "", t.Logf)
+	r, err := newRig(t.Context(), "redis", "", nil, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,9 @@ func compare(w io.Writer, before, after string) error {
 	if err != nil {
 		return err
 	}
+	if a.Profiled || b.Profiled {
+		return errors.New("compare: profiles were taken while one of them was measured, which is in its figures")
+	}
 	if a.Machine.CPU != b.Machine.CPU || a.Machine.Cores != b.Machine.Cores {
 		fmt.Fprint(w, "**Measured on different machines.**\n\n")
 	}

@@ -57,8 +57,13 @@ func (c cost) since(before cost) spent {
 // servers is what all but the load used.
 func (s spent) servers() float64 { return s.gateway + s.backend + s.postgres + s.redis }
 
-// during measures what do costs.
+// during measures what do costs. To begin and to end a profile is not in it.
 func (r *rig) during(do func() error) (s spent, err error) {
+	err = r.profiler.around(r, func() error { s, err = r.spending(do); return err })
+	return s, err
+}
+
+func (r *rig) spending(do func() error) (s spent, err error) {
 	before, err := r.cost()
 	if err != nil {
 		return s, err

@@ -83,14 +83,28 @@ func (d *drain) measured(ctx context.Context, r *rig) (out drained, err error) {
 	if said, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", program, "meterline/testkit/cmd/drain").CombinedOutput(); err != nil {
 		return out, fmt.Errorf("build drain: %w\n%s", err, said)
 	}
-	var stdout, stderr bytes.Buffer
-	c := exec.CommandContext(ctx, program, "-backlog", strconv.Itoa(d.Backlog), "-devices", strconv.Itoa(d.Devices), "-command", "0", "-live", "1", "-rate", "0",
-		"-quiet", d.quiet, "-uplink", r.Uplink(), "-bin", r.Programs)
-	c.Stdout, c.Stderr = &stdout, &stderr
-	if err := c.Run(); err != nil {
-		return out, fmt.Errorf("drain: %w\n%s", err, stderr.String())
+	args := []string{"-backlog", strconv.Itoa(d.Backlog), "-devices", strconv.Itoa(d.Devices), "-command", "0", "-live", "1", "-rate", "0",
+		"-quiet", d.quiet, "-uplink", r.Uplink(), "-bin", r.Programs}
+	var stdout []byte
+	measure := func(more ...string) error {
+		var stderr bytes.Buffer
+		c := exec.CommandContext(ctx, program, append(args, more...)...)
+		c.Stderr = &stderr
+		var err error
+		if stdout, err = c.Output(); err != nil {
+			return fmt.Errorf("drain: %w\n%s", err, stderr.String())
+		}
+		return nil
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
+	if r.profiler != nil { // what the gateway does meanwhile is nothing
+		err = r.profiler.keep("backend", func(file string) error { return measure("-profile", file) })
+	} else {
+		err = measure()
+	}
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(stdout, &out); err != nil {
 		return out, fmt.Errorf("read what drain says: %w", err)
 	}
 	return out, nil

@@ -8,12 +8,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"meterline/testkit/machine"
 )
 
 func TestArguments(t *testing.T) {
 	for _, args := range [][]string{
 		{"fast"}, {"direct,fast"}, {"-runs", "0"}, {"-uplink", "memory"}, {"-compare", "a.json"}, {"direct", "more"}, {"direct", "-polls", "3"},
 		{"memory", "-connections", "5,3"}, {"command", "-meters", "0"}, {"-help"},
+		{"-profile", "p", "-from", "a.json"}, {"-profile", "p", "-compare", "a.json", "b.json"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if status := run(t.Context(), args, &stdout, &stderr); status != 2 || stderr.Len() == 0 || stdout.Len() != 0 {
@@ -62,7 +65,7 @@ func runs(commit string, values ...float64) *report {
 		f.of(10_000, 3)
 		one.add(f)
 	}
-	return &report{Commit: commit, Runs: len(values), Results: []result{one}}
+	return &report{Head: machine.Head{Commit: commit}, Runs: len(values), Results: []result{one}}
 }
 
 func TestMedian(t *testing.T) {
@@ -80,7 +83,7 @@ func TestCompare(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, r *report) string {
 		file := filepath.Join(dir, name)
-		if err := r.write(file); err != nil {
+		if err := machine.WriteReport(file, r); err != nil {
 			t.Fatal(err)
 		}
 		return file
@@ -88,6 +91,8 @@ func TestCompare(t *testing.T) {
 	a, b := write("a", runs("aaa", 90, 100, 110)), write("b", runs("bbb", 190, 200, 210))
 	other := runs("ccc", 100)
 	other.Results[0].Uplink = "store"
+	disturbed := runs("ddd", 100)
+	disturbed.Profiled = true
 	for _, test := range []struct {
 		before, after string
 		want          []string
@@ -98,6 +103,7 @@ func TestCompare(t *testing.T) {
 		{a, a, []string{"readings | /s | 100 | 100 | 1.00 | within the runs"}, false},
 		{a, write("c", other), nil, true},
 		{a, filepath.Join(dir, "missing"), nil, true},
+		{a, write("d", disturbed), nil, true},
 	} {
 		var out bytes.Buffer
 		if err := compare(&out, test.before, test.after); (err != nil) != test.fails {

@@ -17,9 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"time"
 
 	"meterline/testkit/machine"
 )
@@ -44,10 +42,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case o.compare:
 		err = compare(stdout, o.files[0], o.files[1])
 	default:
-		err = o.report(ctx, "bench "+strings.Join(args, " "), stdout, say)
+		err = o.report(ctx, args, stdout, say)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
+		if errors.Is(err, errUnknown) {
+			return 2
+		}
 		return 1
 	}
 	return 0
@@ -55,8 +56,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // report measures, unless there is a file of what was measured before, and shows it in all ways that are asked for. What was
 // measured before something failed is shown, too.
-func (o options) report(ctx context.Context, command string, stdout io.Writer, say func(string, ...any)) (err error) {
-	r := &report{Command: command, Commit: machine.Commit(), Machine: machine.This(), Began: time.Now(), Runs: o.runs, Small: o.small}
+func (o options) report(ctx context.Context, args []string, stdout io.Writer, say func(string, ...any)) (err error) {
+	if err := o.profilable(ctx); err != nil {
+		return err
+	}
+	r := &report{Head: machine.Begin("bench", args), Runs: o.runs, Small: o.small, Profiled: o.profile != ""}
 	if o.from != "" {
 		if r, err = readReport(o.from); err != nil {
 			return err
@@ -66,11 +70,11 @@ func (o options) report(ctx context.Context, command string, stdout io.Writer, s
 			r.Commit = machine.Named(o.ref)
 		}
 		err = o.measure(ctx, r, say)
-		r.Seconds = time.Since(r.Began).Seconds()
+		r.End()
 	}
 	r.print(stdout)
 	if o.json != "" {
-		err = errors.Join(err, r.write(o.json))
+		err = errors.Join(err, machine.WriteReport(o.json, r))
 	}
 	if o.plot != "" {
 		err = errors.Join(err, plot(o.plot, r))
@@ -83,7 +87,12 @@ func (o options) measure(ctx context.Context, to *report, say func(string, ...an
 	var failed []error
 	b := &bench{options: o, say: say, ceilings: map[shape]float64{}}
 	b.version = &to.Machine.PostgreSQL
-	defer func() { err = errors.Join(append(failed, err, b.close())...) }()
+	if o.profile != "" {
+		if b.profiler, err = newProfiler(o.profile); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(append(failed, err, b.close(), b.profiler.close())...) }()
 	for _, name := range o.chosen {
 		for _, uplink := range o.uplinks {
 			one := result{Case: name, Uplink: uplink, Title: o.cases[name].title(), Options: o.cases[name]}
@@ -95,6 +104,9 @@ func (o options) measure(ctx context.Context, to *report, say func(string, ...an
 					break
 				}
 				one.add(f)
+			}
+			if err := b.profiler.write(ctx, name, uplink, say); err != nil {
+				failed = append(failed, fmt.Errorf("%s, --uplink %s: %w", name, uplink, err))
 			}
 			if one.Runs > 0 {
 				to.Results = append(to.Results, one)
@@ -111,8 +123,9 @@ func (o options) measure(ctx context.Context, to *report, say func(string, ...an
 type bench struct {
 	options
 	say      func(string, ...any)
-	rig      *rig    // of the last run
-	version  *string // of PostgreSQL, to be found out
+	profiler *profiler // nil: no profiles are asked for
+	rig      *rig      // of the last run
+	version  *string   // of PostgreSQL, to be found out
 	ceilings map[shape]float64
 }
 
@@ -122,7 +135,7 @@ func (b *bench) once(ctx context.Context, name, uplink string) (*finding, error)
 		if err := b.close(); err != nil {
 			return nil, err
 		}
-		r, err := newRig(ctx, uplink, b.ref, b.say)
+		r, err := newRig(ctx, uplink, b.ref, b.profiler, b.say)
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ func measures() map[string]measure {
 type options struct {
 	json, plot, from string
 	ref              string // commit of gateway and backend
+	profile          string // directory
 	runs             int
 	small, compare   bool
 	files            []string // to compare
@@ -83,6 +84,7 @@ func (o *options) register(set *flag.FlagSet, uplink *string) {
 	set.StringVar(&o.plot, "plot", "", "`DIRECTORY` to draw the figures into, as SVG")
 	set.StringVar(&o.from, "from", "", "`FILE` of -json to show, instead of measuring")
 	set.StringVar(&o.ref, "ref", "", "`COMMIT` whose gateway and backend are measured, by this program; default: the sources as they are")
+	set.StringVar(&o.profile, "profile", "", "`DIRECTORY` for CPU profiles of gateway and backend, and the text of their first functions, of what is measured; not to be compared with other runs")
 	set.IntVar(&o.runs, "runs", 1, "runs of each case: the table has their median and how far they lie apart")
 	set.BoolVar(&o.small, "small", false, "make every case so small that it takes seconds: shows that it works, not how fast it is")
 	set.BoolVar(&o.compare, "compare", false, "print the ratios of the two files of -json that are named after the flags")
@@ -116,6 +118,8 @@ func (o *options) judge(uplink string) error {
 		return errors.New("-compare: needs two files")
 	case !o.compare && len(o.files) > 0:
 		return fmt.Errorf("unexpected argument %q", o.files[0])
+	case o.profile != "" && (o.compare || o.from != ""):
+		return errors.New("-profile: nothing is measured")
 	case o.runs < 1:
 		return errors.New("-runs: must be at least 1")
 	}

@@ -9,21 +9,17 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"meterline/testkit/machine"
 )
 
 // report is what the program says, on standard output as Markdown and in the file of -json.
 type report struct {
-	Command string          `json:"command"`
-	Commit  string          `json:"commit"`
-	Machine machine.Machine `json:"machine"`
-	Began   time.Time       `json:"began"`
-	Seconds float64         `json:"seconds"`
-	Runs    int             `json:"runs"`
-	Small   bool            `json:"small,omitempty"` // the figures say nothing
-	Results []result        `json:"results"`
+	machine.Head
+	Runs     int      `json:"runs"`
+	Small    bool     `json:"small,omitempty"`    // the figures say nothing
+	Profiled bool     `json:"profiled,omitempty"` // they are not compared: profiles were taken meanwhile
+	Results  []result `json:"results"`
 }
 
 // result is a case with one uplink log.
@@ -42,6 +38,9 @@ type result struct {
 func (r *report) print(w io.Writer) {
 	if r.Small {
 		fmt.Fprint(w, "**A small run: the figures say nothing.**\n\n")
+	}
+	if r.Profiled {
+		fmt.Fprint(w, "**Profiles were taken: the figures are not to be compared with those of other runs.**\n\n")
 	}
 	head(w, "case", "uplink", "figure", "median", "least to most", "unit", "goal", "reached")
 	for _, one := range r.Results {
@@ -67,9 +66,7 @@ func (r *report) print(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "\n%s\n", r.limits())
-	m := r.Machine
-	fmt.Fprintf(w, "\n%s, commit %s, %s, %.0f s, `%s`; load before it %s\n",
-		m, r.Commit, r.Began.UTC().Format(time.RFC3339), r.Seconds, r.Command, m.Load)
+	fmt.Fprintf(w, "\n%s\n", r.Line())
 }
 
 // limits says in a sentence where the load may have been the limit.
@@ -92,17 +89,6 @@ func head(w io.Writer, cells ...string) {
 }
 
 func row(w io.Writer, cells ...string) { fmt.Fprintln(w, "| "+strings.Join(cells, " | ")+" |") }
-
-func (r *report) write(file string) error {
-	out, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode report: %w", err)
-	}
-	if err := os.WriteFile(file, append(out, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
-}
 
 func readReport(file string) (*report, error) {
 	in, err := os.ReadFile(file)

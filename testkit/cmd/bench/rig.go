@@ -20,17 +20,22 @@ type rig struct {
 	*cluster.Cluster
 	gateway, backend *cluster.Node
 	api              *simulator.API
+	profiler         *profiler // nil: none is asked for
 	say              func(string, ...any)
 }
 
 // newRig builds the programs from the sources as they are, or from those of the commit ref.
-func newRig(ctx context.Context, uplink, ref string, say func(string, ...any)) (*rig, error) {
+func newRig(ctx context.Context, uplink, ref string, p *profiler, say func(string, ...any)) (*rig, error) {
+	gateway, backend := []string{"--log-level", "warn"}, []string{"--log-level", "warn", "--uplink", uplink}
+	if p != nil {
+		gateway, backend = append(gateway, debug(p.gateway)...), append(backend, debug(p.backend)...)
+	}
 	c, err := cluster.Start(ctx, cluster.Options{Gateways: 1, Backends: 1, Uplink: uplink, Direct: true, Build: cluster.Build{Ref: ref},
-		GatewayArgs: []string{"--log-level", "warn"}, BackendArgs: []string{"--log-level", "warn", "--uplink", uplink}})
+		GatewayArgs: gateway, BackendArgs: backend})
 	if err != nil {
 		return nil, err
 	}
-	return &rig{Cluster: c, gateway: c.Gateways[0], backend: c.Backends[0], api: simulator.NewAPI(c.API()[0], c.Token), say: say}, nil
+	return &rig{Cluster: c, gateway: c.Gateways[0], backend: c.Backends[0], api: simulator.NewAPI(c.API()[0], c.Token), profiler: p, say: say}, nil
 }
 
 func (r *rig) close() error {

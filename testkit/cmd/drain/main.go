@@ -42,6 +42,7 @@ type config struct {
 	quiet    time.Duration // how long nothing else is done
 	backends string        // directory with programs that are there already
 	uplink   string        // which log the backlog is in: redis or store
+	profile  string        // file
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -79,6 +80,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.DurationVar(&c.quiet, "quiet", 10*time.Second, "how long nothing else is done")
 	f.StringVar(&c.backends, "bin", "", "directory of the programs; default: they are built")
 	f.StringVar(&c.uplink, "uplink", "redis", "which uplink log the backlog is in: redis or store")
+	f.StringVar(&c.profile, "profile", "", "`FILE` for a CPU profile of the backend while the backlog drains")
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}

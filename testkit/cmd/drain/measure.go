@@ -15,6 +15,7 @@ import (
 	"meterline/meterread"
 	"meterline/simulator"
 	"meterline/testkit"
+	"meterline/testkit/profile"
 )
 
 // report is what a run found.
@@ -55,7 +56,7 @@ func (r *report) wrong() error {
 }
 
 func measure(ctx context.Context, c config, stderr io.Writer) (*report, error) {
-	r, err := newRig(ctx, c.backends, c.uplink)
+	r, err := newRig(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -242,14 +243,32 @@ func (m *measurement) drain(ctx context.Context) error {
 	if err := m.rig.backend.Start(); err != nil {
 		return err
 	}
-	m.report.Backlog, err = m.while(ctx, m.backlog, lookAtMetric, func() bool {
-		return m.stored(ctx) >= m.backlog
+	err = m.profiled(func() (err error) {
+		m.report.Backlog, err = m.while(ctx, m.backlog, lookAtMetric, func() bool {
+			return m.stored(ctx) >= m.backlog
+		})
+		return err
 	})
 	if err != nil {
 		return err
 	}
 	m.beside("backlog", m.report.Backlog)
 	return m.compare(ctx, b, commands)
+}
+
+// profiled does something, and takes a profile of the backend meanwhile where one is asked for.
+func (m *measurement) profiled(do func() error) error {
+	if m.profile == "" {
+		return do()
+	}
+	taking, err := profile.Begin(m.debug)
+	if err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return errors.Join(err, taking.Drop())
+	}
+	return taking.End(m.profile)
 }
 
 // beside notes how much longer reads took than with nothing else to do, if there were any.

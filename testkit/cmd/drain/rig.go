@@ -36,12 +36,13 @@ type rig struct {
 	token     string
 	mqtt      string // host:port
 	http      string // host:port
+	debug     string // host:port, where the backend serves its profiles; "": nowhere
 	gateway   *testkit.App
 	backend   *testkit.App
 	closers   []func() error
 }
 
-func newRig(ctx context.Context, bin, uplink string) (r *rig, err error) {
+func newRig(ctx context.Context, c config) (r *rig, err error) {
 	r = &rig{}
 	defer func() {
 		if err != nil {
@@ -55,8 +56,8 @@ func newRig(ctx context.Context, bin, uplink string) (r *rig, err error) {
 	if err := r.servers(); err != nil {
 		return r, err
 	}
-	if bin != "" {
-		if r.bin, err = filepath.Abs(bin); err != nil { // programs run in a directory of their own
+	if c.backends != "" {
+		if r.bin, err = filepath.Abs(c.backends); err != nil { // programs run in a directory of their own
 			return r, err
 		}
 	} else {
@@ -77,8 +78,15 @@ func newRig(ctx context.Context, bin, uplink string) (r *rig, err error) {
 			return r, err
 		}
 	}
-	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0", "--uplink", uplink)
-	r.backend = r.app("backend", r.http, r.ready, "serve", "--http", r.http, "--request-rate", "0", "--uplink", uplink)
+	serve := []string{"serve", "--http", r.http, "--request-rate", "0", "--uplink", c.uplink}
+	if c.profile != "" {
+		if r.debug, err = testkit.FreeAddress(); err != nil {
+			return r, err
+		}
+		serve = append(serve, "--debug", r.debug)
+	}
+	r.gateway = r.app("gateway", r.mqtt, nil, "--id", "g1", "--mqtt", r.mqtt, "--http", "127.0.0.1:0", "--uplink", c.uplink)
+	r.backend = r.app("backend", r.http, r.ready, serve...)
 	return r, errors.Join(r.gateway.Start(), r.backend.Start())
 }
 

@@ -118,13 +118,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
-	out := report{Command: "edge " + strings.Join(args, " "), Commit: machine.Commit(), Machine: machine.This(), Began: time.Now()}
+	out := report{Head: machine.Begin("edge", args)}
 	err = o.measure(ctx, &out, stdout, stderr)
-	if out.Seconds = time.Since(out.Began).Seconds(); len(out.Findings) > 0 {
-		out.print(stdout)
+	if out.End(); len(out.Findings) > 0 {
+		fmt.Fprintf(stdout, "\n%s\n", out.Line())
 	}
 	if o.json != "" {
-		err = errors.Join(err, out.write(o.json))
+		err = errors.Join(err, machine.WriteReport(o.json, out))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "edge:", err)

@@ -3,24 +3,17 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-	"time"
 
 	"meterline/testkit/machine"
 )
 
 // report is what a run says, on standard output as Markdown and in the file of --json.
 type report struct {
-	Command  string          `json:"command"`
-	Commit   string          `json:"commit"`
-	Machine  machine.Machine `json:"machine"`
-	Began    time.Time       `json:"began"`
-	Seconds  float64         `json:"seconds"`
-	Findings []finding       `json:"findings"`
+	machine.Head
+	Findings []finding `json:"findings"`
 }
 
 // finding is what one case came to.
@@ -61,21 +54,4 @@ func (f finding) print(w io.Writer) {
 	for _, note := range f.Table.Notes {
 		fmt.Fprintf(w, "\n%s\n", note)
 	}
-}
-
-func (r report) print(w io.Writer) {
-	m := r.Machine
-	fmt.Fprintf(w, "\n%s, commit %s, %s, %.0f s; load before it %s\n",
-		m, r.Commit, r.Began.UTC().Format(time.RFC3339), r.Seconds, m.Load)
-}
-
-func (r report) write(file string) error {
-	out, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode report: %w", err)
-	}
-	if err := os.WriteFile(file, append(out, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
 }
