@@ -8,7 +8,7 @@ import (
 )
 
 // appendedChannel is the channel of PostgreSQL (NOTIFY) on which every append tells of itself when it is committed.
-const appendedChannel = "meterline_uplink"
+const appendedChannel = "meterline-uplink"
 
 // How long to wait before a lost connection is made again, first and at most. Until then Run's looking finds what comes.
 const (
