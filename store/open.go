@@ -34,6 +34,8 @@ type DB struct {
 	server *server     // nil for SQLite
 
 	expansions expansions
+	creations  creations
+	open       openCounts
 
 	// fixed when the schema was migrated
 	partitions int
@@ -65,6 +67,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		return nil, err
 	}
 	db.expansions.patience = expandPatience
+	db.creations.of = map[fleet.Tenant]*creationQueue{}
 	err = db.checkSchema(ctx)
 	if err == nil {
 		err = db.learn(ctx)
