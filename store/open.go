@@ -162,6 +162,9 @@ var postgresSettings = map[string]string{
 	// cheaper than looking each row up.
 	"enable_material": "off",
 	"jit":             "off",
+	// A statement with few rows to write seems cheaper when it is planned for just these, time and again: the plan is always the
+	// same, and making it takes longer than carrying it out. Lists ask for something else: see search.
+	"plan_cache_mode": "force_generic_plan",
 }
 
 // readers is how many connections read SQLite beside its writer.
