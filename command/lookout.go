@@ -28,6 +28,17 @@ func (a *arrivalWatch) heard(n Arrived) {
 	}
 }
 
+// advance leaves behind what is known without a gap: nothing can show up there any more, and it need not be read again.
+func (a *arrivalWatch) advance() {
+	for {
+		if _, known := a.seen[a.from+1]; !known {
+			return
+		}
+		a.from++
+		delete(a.seen, a.from)
+	}
+}
+
 const (
 	arrivalBatch = 2000
 	// Numbers are given before they are committed: a command may show up this long after one with a larger number.
@@ -37,6 +48,7 @@ const (
 // lookAround finds what notices did not tell: new commands, and those whose NotBefore has come.
 func (w *Worker) lookAround(ctx context.Context) error {
 	w.opt.Metrics.Lag.Set(w.lag().Seconds())
+	w.arrivals.advance()
 	arrivals, err := w.newArrivals(ctx)
 	if err != nil {
 		return err

@@ -11,22 +11,35 @@ import (
 	"meterline/fleet"
 )
 
-// Create implements command.Book.
+// Create implements command.Book. Commands for a few devices each that come at the same time are committed together.
 func (db *DB) Create(ctx context.Context, c command.Command, ttl time.Duration, key command.Idempotency, first int,
 	f command.BornFunc) (command.Created, error) {
 	if c.ID == "" {
 		c.ID = command.ID(newID())
 	}
 	var made command.Created
-	err := db.write(ctx, urgent, func(t *tx) error {
-		var err error
-		made, err = t.create(c, ttl, key, first, f)
-		return err
-	})
+	var err error
+	if n := len(c.Selector.DeviceIDs); n > 0 && n <= togetherDevices {
+		made, err = db.createTogether(ctx, c, ttl, key, first, f)
+	} else {
+		made, err = db.createApart(ctx, c, ttl, key, first, f)
+	}
 	if err != nil {
 		return command.Created{}, fmt.Errorf("create command: %w", err)
 	}
+	if !made.Replayed {
+		db.open.add(made)
+	}
 	return made, nil
+}
+
+func (db *DB) createApart(ctx context.Context, c command.Command, ttl time.Duration, key command.Idempotency, first int,
+	f command.BornFunc) (made command.Created, err error) {
+	err = db.write(ctx, urgent, func(t *tx) error {
+		made, err = t.create(c, ttl, key, first, f)
+		return err
+	})
+	return made, err
 }
 
 func (t *tx) create(c command.Command, ttl time.Duration, key command.Idempotency, first int, f command.BornFunc) (command.Created, error) {
@@ -47,13 +60,24 @@ func (t *tx) create(c command.Command, ttl time.Duration, key command.Idempotenc
 	if err != nil {
 		return command.Created{}, err
 	}
-	c.CreatedAt, c.ExpiresAt = now, now.Add(ttl)
-	if !c.NotBefore.IsZero() {
-		c.NotBefore = micro(c.NotBefore)
-		c.ExpiresAt = c.NotBefore.Add(ttl)
+	c = dated(c, now, ttl)
+	made, err := t.targetedBy(c, first, now, f)
+	if err != nil {
+		return command.Created{}, err
 	}
-	c.ExpiresAt = micro(c.ExpiresAt)
-	if err := t.checkTargets(c); err != nil {
+	return made, t.insert([]*command.Created{&made})
+}
+
+// targetedBy is a command on the first of the devices that its selector matches, which has yet to be written.
+func (t *tx) targetedBy(c command.Command, first int, now time.Time, f command.BornFunc) (command.Created, error) {
+	if len(c.Selector.DeviceIDs) > 0 {
+		devices, err := t.devicesNamed(c.Tenant, c.Selector.DeviceIDs)
+		if err != nil {
+			return command.Created{}, err
+		}
+		return t.targeted(c, devices, first, now, f)
+	}
+	if err := t.checkGroup(c); err != nil {
 		return command.Created{}, err
 	}
 	total, err := t.countTargets(c)
@@ -67,16 +91,23 @@ func (t *tx) create(c command.Command, ttl time.Duration, key command.Idempotenc
 	if err != nil {
 		return command.Created{}, err
 	}
-	return t.begin(c, total, found, now, f)
+	return begin(c, total, found, now, f), nil
 }
 
-// begin writes a command with its first operations.
-func (t *tx) begin(c command.Command, total int, found []command.Candidate, now time.Time, f command.BornFunc) (command.Created, error) {
-	seq, err := t.nextSeq()
-	if err != nil {
-		return command.Created{}, err
+// dated is a command with its times.
+func dated(c command.Command, now time.Time, ttl time.Duration) command.Command {
+	c.CreatedAt, c.ExpiresAt = now, now.Add(ttl)
+	if !c.NotBefore.IsZero() {
+		c.NotBefore = micro(c.NotBefore)
+		c.ExpiresAt = c.NotBefore.Add(ttl)
 	}
-	c.Seq, c.Version = seq, 1
+	c.ExpiresAt = micro(c.ExpiresAt)
+	return c
+}
+
+// begin is a command with its first operations, which has yet to be written and numbered.
+func begin(c command.Command, total int, found []command.Candidate, now time.Time, f command.BornFunc) command.Created {
+	c.Version = 1
 	c.Expanding = total > len(found)
 	if len(found) > 0 {
 		c.Expanded = found[len(found)-1].DeviceID
@@ -88,48 +119,60 @@ func (t *tx) begin(c command.Command, total int, found []command.Candidate, now 
 	if !c.Expanding && counts.Open() == 0 {
 		c.FinishedAt = now
 	}
-	if err := t.insertCommand(c, len(ops)); err != nil {
-		return command.Created{}, err
-	}
 	for _, o := range ops {
 		o.Changed = c.Version
 	}
-	return command.Created{Command: c, Operations: ops}, t.addOperations(ops)
+	return command.Created{Command: c, Operations: ops}
 }
 
-// nextSeq takes the next number for a command. SQLite gives its own on insert.
-func (t *tx) nextSeq() (seq int64, err error) {
-	if t.postgres {
-		err = t.get(&seq, `SELECT nextval('commands_seq_seq')`)
-	} else {
-		err = t.get(&seq, `SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'commands'), 0) + 1`)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("take a number: %w", err)
-	}
-	return seq, nil
-}
+var createdColumns = columns(`v_id text, v_tenant text, v_parent text, v_kind text, v_mode text, v_priority bigint, v_selector text,
+	v_items text, v_params text, v_age bigint, v_attempts bigint, v_by text, v_trace text, v_created timestamptz, v_before timestamptz,
+	v_expires timestamptz, v_expanding boolean, v_to text, v_made bigint, v_running boolean, v_finished timestamptz, v_version bigint,
+	v_total bigint, v_sent bigint, v_delivered bigint, v_accepted bigint, v_succeeded bigint, v_failed bigint, v_expired bigint,
+	v_cancelled bigint, v_dead bigint`)
 
-func (t *tx) insertCommand(c command.Command, made int) error {
-	var params any
-	if len(c.Params) > 0 {
-		params = string(c.Params)
+// insert writes commands with their first operations, and gives them their numbers.
+func (t *tx) insert(made []*command.Created) error {
+	in := newInput(createdColumns, len(made))
+	for _, m := range made {
+		c, n := m.Command, m.Command.Counts
+		var params any
+		if len(c.Params) > 0 {
+			params = string(c.Params)
+		}
+		in.add(string(c.ID), string(c.Tenant), orNull(c.ParentID), string(c.Kind), string(c.Mode), c.Priority, marshal(c.Selector),
+			marshal(c.Items), params, c.MaxAge.Microseconds(), c.Attempts, c.IssuedBy, c.TraceParent, c.CreatedAt, c.NotBefore,
+			c.ExpiresAt, c.Expanding, string(c.Expanded), len(m.Operations), c.Running(), c.FinishedAt, c.Version,
+			n.Total, n.Sent, n.Delivered, n.Accepted, n.Succeeded, n.Failed, n.Expired, n.Cancelled, n.Dead)
 	}
-	n := c.Counts
-	_, err := t.exec(`
-		INSERT INTO commands (seq, id, tenant, parent_id, kind, mode, priority, selector, items, params, max_age_us, max_attempts,
+	numbers := make(map[command.ID]int64, len(made))
+	err := t.each(func(row scanner) error {
+		var id command.ID
+		var seq int64
+		err := row.Scan(&id, &seq)
+		numbers[id] = seq
+		return err
+	}, `
+		INSERT INTO commands (id, tenant, parent_id, kind, mode, priority, selector, items, params, max_age_us, max_attempts,
 			issued_by, traceparent, created_at, not_before, expires_at, expanding, expanded_to, made, running, finished_at, version,
 			total, sent, delivered, accepted, succeeded, failed, expired, cancelled, dead)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-			$24, $25, $26, $27, $28, $29, $30, $31, $32)`,
-		c.Seq, string(c.ID), string(c.Tenant), orNull(c.ParentID), string(c.Kind), string(c.Mode), c.Priority, marshal(c.Selector),
-		marshal(c.Items), params, c.MaxAge.Microseconds(), c.Attempts, c.IssuedBy, c.TraceParent, at(c.CreatedAt), at(c.NotBefore),
-		at(c.ExpiresAt), c.Expanding, string(c.Expanded), made, c.Running(), at(c.FinishedAt), c.Version,
-		n.Total, n.Sent, n.Delivered, n.Accepted, n.Succeeded, n.Failed, n.Expired, n.Cancelled, n.Dead)
+		SELECT v_id, v_tenant, v_parent, v_kind, v_mode, v_priority, v_selector, v_items, v_params, v_age, v_attempts,
+			v_by, v_trace, v_created, v_before, v_expires, v_expanding, v_to, v_made, v_running, v_finished, v_version,
+			v_total, v_sent, v_delivered, v_accepted, v_succeeded, v_failed, v_expired, v_cancelled, v_dead
+		FROM `+t.relation(in.columns, 1)+`
+		RETURNING id, seq`, in.args(t.dialect)...)
 	if err != nil {
-		return fmt.Errorf("add command: %w", err)
+		return fmt.Errorf("add commands: %w", err)
 	}
-	return nil
+	var ops []*command.Operation
+	for _, m := range made {
+		m.Command.Seq = numbers[m.Command.ID]
+		for _, o := range m.Operations {
+			o.Seq = m.Command.Seq
+		}
+		ops = append(ops, m.Operations...)
+	}
+	return t.addOperations(ops)
 }
 
 // The life of an idempotency key, and how long a request waits for another with the same.

@@ -38,6 +38,18 @@ func (d dialect) among(column string, n int) string {
 	return fmt.Sprintf("%s IN (SELECT value FROM json_each($%d))", column, n)
 }
 
+// listed is the rows of a table, as d, whose ids are among the strings in the parameter n, which texts makes. Each is looked up by
+// itself, whatever the planner believes: of a table that was small when it was counted last it may think that comparing every row
+// with every string is cheaper, and keep that plan while the table grows.
+func (d dialect) listed(table string, n int) string {
+	if d.postgres {
+		return fmt.Sprintf(`(SELECT DISTINCT v_name FROM unnest($%d::text[]) AS v(v_name)) AS v
+			CROSS JOIN LATERAL (SELECT * FROM %s WHERE id = v_name OFFSET 0) AS d`, n, table)
+	}
+	return fmt.Sprintf(`(SELECT DISTINCT value AS v_name FROM json_each($%d)) AS v
+			CROSS JOIN %s AS d ON d.id = v_name`, n, table)
+}
+
 // amongInts is among for whole numbers, which ints makes.
 func (d dialect) amongInts(column string, n int) string {
 	if d.postgres {

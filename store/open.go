@@ -35,6 +35,8 @@ type DB struct {
 	url    string      // of PostgreSQL
 
 	expansions expansions
+	creations  creations
+	open       openCounts
 
 	// fixed when the schema was migrated
 	partitions int
@@ -66,6 +68,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		return nil, err
 	}
 	db.expansions.patience = expandPatience
+	db.creations.of = map[fleet.Tenant]*creationQueue{}
 	err = db.checkSchema(ctx)
 	if err == nil {
 		err = db.learn(ctx)
@@ -160,6 +163,9 @@ var postgresSettings = map[string]string{
 	// cheaper than looking each row up.
 	"enable_material": "off",
 	"jit":             "off",
+	// A statement with few rows to write seems cheaper when it is planned for just these, time and again: the plan is always the
+	// same, and making it takes longer than carrying it out. Lists ask for something else: see search.
+	"plan_cache_mode": "force_generic_plan",
 }
 
 // readers is how many connections read SQLite beside its writer.

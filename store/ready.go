@@ -77,16 +77,24 @@ func gather(ready map[meterread.DeviceID][]command.Key, ask []head, rows [][]com
 
 var headColumns = columns("v_endpoint text, v_partition bigint, v_limit bigint, v_priority bigint, v_busy text, v_n bigint")
 
-// inTurn keeps an operation back while an older command of its tenant and priority has yet to get to its device: commands
-// are first sent in order. Only what is being expanded is looked at, which is next to nothing.
-func (d dialect) inTurn() string {
-	return `NOT EXISTS (
-			SELECT 1
-			FROM commands c
-			WHERE c.expanding AND c.seq < operations.seq AND c.tenant = operations.tenant AND c.priority = operations.priority
-				AND c.expanded_to < operations.device_id AND c.cancelled_at IS NULL AND c.expires_at > ` + d.clock(0) + `
-				AND (c.not_before IS NULL OR c.not_before <= ` + d.clock(0) + `))`
+// growing are the commands that are being expanded, which is next to nothing. They are looked for once for all operations: asked
+// for each, the planner may go through all older commands of the tenant, of which it believes there are few while there were when it
+// counted them.
+func (d dialect) growing() string {
+	return `WITH growing AS MATERIALIZED (
+			SELECT seq, tenant, priority, expanded_to
+			FROM commands
+			WHERE expanding AND cancelled_at IS NULL AND expires_at > ` + d.clock(0) + `
+				AND (not_before IS NULL OR not_before <= ` + d.clock(0) + `))`
 }
+
+// inTurn keeps an operation back while an older command of its tenant and priority has yet to get to its device: commands
+// are first sent in order.
+const inTurn = `NOT EXISTS (
+			SELECT 1
+			FROM growing g
+			WHERE g.seq < operations.seq AND g.tenant = operations.tenant AND g.priority = operations.priority
+				AND g.expanded_to < operations.device_id)`
 
 // queueOrder is the order in which operations are sent.
 const queueOrder = `priority DESC, seq, device_id`
@@ -106,12 +114,12 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 				err := row.Scan(&k.CommandID, &k.DeviceID)
 				rows[i] = append(rows[i], k)
 				return err
-			}, `
+			}, t.growing()+`
 				SELECT command_id, device_id
 				FROM operations
 				WHERE outcome IS NULL AND partition = $1 AND endpoint_id = $2 AND priority >= $3
 					AND state = 'queued' AND next_at <= $6 AND expires_at > $7
-					AND NOT (`+t.among("device_id", 4)+`) AND `+t.inTurn()+`
+					AND NOT (`+t.among("device_id", 4)+`) AND `+inTurn+`
 				ORDER BY `+queueOrder+`
 				LIMIT $5`, h.Partition, string(h.Endpoint), h.MinPriority, texts(t.dialect, h.busy), h.room, timeText(now), timeText(now.Add(2*time.Second)))
 			if err != nil {
@@ -130,7 +138,7 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 		err := row.Scan(&i, &k.CommandID, &k.DeviceID)
 		rows[i] = append(rows[i], k)
 		return err
-	}, `
+	}, t.growing()+`
 		SELECT v_n, o.command_id, o.device_id
 		FROM `+t.relation(in.columns, 1)+`
 		CROSS JOIN LATERAL (
@@ -138,7 +146,7 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 			FROM operations
 			WHERE outcome IS NULL AND partition = v_partition AND endpoint_id = v_endpoint AND priority >= v_priority
 				AND state = 'queued' AND next_at <= `+t.clock(0)+` AND expires_at > `+t.clock(2)+`
-				AND device_id <> ALL (v_busy::text[]) AND `+t.inTurn()+`
+				AND device_id <> ALL (v_busy::text[]) AND `+inTurn+`
 			ORDER BY `+queueOrder+`
 			LIMIT v_limit) AS o
 		ORDER BY v_n, o.priority DESC, o.seq, o.device_id`, in.args(t.dialect)...)

@@ -117,20 +117,6 @@ func (db *DB) Cancel(ctx context.Context, tenant fleet.Tenant, id command.ID) er
 	return nil
 }
 
-// OpenOperations implements command.Book. What is over by its deadline is not open.
-func (db *DB) OpenOperations(ctx context.Context, tenant fleet.Tenant) (n int, err error) {
-	err = db.single(ctx, func(t *tx) error {
-		return t.get(&n, `
-			SELECT COALESCE(sum(total - succeeded - failed - expired - cancelled - dead), 0)
-			FROM commands
-			WHERE tenant = $1 AND running AND expires_at > `+t.clock(0), string(tenant))
-	})
-	if err != nil {
-		return 0, fmt.Errorf("count open operations: %w", err)
-	}
-	return n, nil
-}
-
 // ChangedSince implements command.Book. Operations that moved in one transaction are never torn apart, so that asking
 // again after the last Changed misses none; the list may be longer than limit for that.
 func (db *DB) ChangedSince(ctx context.Context, id command.ID, version int64, limit int) ([]command.OperationView, error) {

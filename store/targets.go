@@ -30,7 +30,8 @@ func (d dialect) targetsOf(kind command.Kind, s command.Selector) targets {
 	}
 	switch {
 	case len(s.DeviceIDs) > 0:
-		ts.where += ` AND d.id > $3 AND ` + d.among("d.id", 5)
+		ts.from = `FROM ` + d.listed("devices", 5)
+		ts.where += ` AND d.id > $3`
 		ts.arg = texts(d, s.DeviceIDs)
 	case s.Group != "":
 		ts.from = `FROM group_members m JOIN devices d ON d.id = m.device_id`
@@ -83,8 +84,13 @@ func (t *tx) candidates(c command.Command, after meterread.DeviceID, limit int) 
 	if err != nil {
 		return nil, fmt.Errorf("load targets: %w", err)
 	}
+	return found, t.stock(c, found)
+}
+
+// stock fills in the newest readings of candidates, where the command is content with them.
+func (t *tx) stock(c command.Command, found []command.Candidate) error {
 	if c.MaxAge <= 0 || len(c.Items) == 0 || len(found) == 0 {
-		return found, nil
+		return nil
 	}
 	ids := make([]meterread.DeviceID, len(found))
 	for i, d := range found {
@@ -94,26 +100,24 @@ func (t *tx) candidates(c command.Command, after meterread.DeviceID, limit int) 
 	for i := range found {
 		found[i].Newest = newest[found[i].DeviceID]
 	}
-	return found, err
+	return err
 }
 
 // maxComplaints is how many devices of a list are complained about.
 const maxComplaints = 20
 
-// checkTargets complains, as *command.Invalid, about targets that cannot be.
-func (t *tx) checkTargets(c command.Command) error {
-	switch {
-	case len(c.Selector.DeviceIDs) > 0:
-		return t.checkDevices(c)
-	case c.Selector.Group != "":
-		var n int
-		err := t.get(&n, `SELECT count(*) FROM groups WHERE tenant = $1 AND name = $2`, string(c.Tenant), c.Selector.Group)
-		if err != nil {
-			return fmt.Errorf("look for group: %w", err)
-		}
-		if n == 0 {
-			return invalid("/targets/group", "there is no such group")
-		}
+// checkGroup complains, as *command.Invalid, about a group that is not there.
+func (t *tx) checkGroup(c command.Command) error {
+	if c.Selector.Group == "" {
+		return nil
+	}
+	var n int
+	err := t.get(&n, `SELECT count(*) FROM groups WHERE tenant = $1 AND name = $2`, string(c.Tenant), c.Selector.Group)
+	if err != nil {
+		return fmt.Errorf("look for group: %w", err)
+	}
+	if n == 0 {
+		return invalid("/targets/group", "there is no such group")
 	}
 	return nil
 }
@@ -122,25 +126,25 @@ func invalid(pointer, detail string) *command.Invalid {
 	return &command.Invalid{Fields: []command.FieldError{{Pointer: pointer, Detail: detail}}}
 }
 
-func (t *tx) checkDevices(c command.Command) error {
-	type device struct {
-		kind    fleet.Kind
-		enabled bool
-	}
-	known := make(map[meterread.DeviceID]device, len(c.Selector.DeviceIDs))
-	err := t.each(func(row scanner) error {
-		var id meterread.DeviceID
-		var d device
-		err := row.Scan(&id, &d.kind, &d.enabled)
-		known[id] = d
-		return err
-	}, `
-		SELECT id, kind, enabled
-		FROM devices
-		WHERE tenant = $1 AND `+t.among("id", 2), string(c.Tenant), texts(t.dialect, c.Selector.DeviceIDs))
+// devicesNamed loads those of the devices that are the tenant's.
+func (t *tx) devicesNamed(tenant fleet.Tenant, ids []meterread.DeviceID) (map[meterread.DeviceID]deviceRow, error) {
+	var rows []deviceRow
+	err := t.list(&rows, `
+		SELECT `+deviceColumns+`
+		FROM `+t.listed("devices", 2)+`
+		WHERE tenant = $1`, string(tenant), texts(t.dialect, ids))
 	if err != nil {
-		return fmt.Errorf("look for devices: %w", err)
+		return nil, fmt.Errorf("look for devices: %w", err)
 	}
+	known := make(map[meterread.DeviceID]deviceRow, len(rows))
+	for _, r := range rows {
+		known[r.ID] = r
+	}
+	return known, nil
+}
+
+// complaints are what is wrong with the devices that a command names, of those that its tenant has.
+func complaints(c command.Command, known map[meterread.DeviceID]deviceRow) error {
 	var wrong command.Invalid
 	for i, id := range c.Selector.DeviceIDs {
 		d, ok := known[id]
@@ -148,9 +152,9 @@ func (t *tx) checkDevices(c command.Command) error {
 		switch {
 		case !ok:
 			detail = "there is no such device"
-		case !d.enabled:
+		case !d.Enabled:
 			detail = "the device is disabled"
-		case d.kind == fleet.IPC && c.Kind != command.DevicePing:
+		case d.Kind == fleet.IPC && c.Kind != command.DevicePing:
 			detail = "an IPC itself cannot be asked for " + string(c.Kind)
 		}
 		if detail == "" {

@@ -293,9 +293,20 @@ func (db *DB) guarded(t *tx, f func(*tx) error) error {
 	return nil
 }
 
-// search is single for lists, whose statements are as many as there are combinations of filters. They are planned for
-// what is asked.
+// search is for lists, whose statements are as many as there are combinations of filters. They are planned for what is asked.
 func (db *DB) search(ctx context.Context, f func(*tx) error) error {
-	t := &tx{DB: db, ctx: ctx, run: db.reads.pool, book: db.reads, free: true}
-	return db.guarded(t, f)
+	if !db.postgres {
+		return db.guarded(&tx{DB: db, ctx: ctx, run: db.reads.pool, book: db.reads, free: true}, f)
+	}
+	err := db.transact(ctx, db.reads, &sql.TxOptions{ReadOnly: true}, func(t *tx) error {
+		t.free = true
+		if _, err := t.exec(`SET LOCAL plan_cache_mode = force_custom_plan`); err != nil {
+			return err
+		}
+		return f(t)
+	})
+	if err != nil {
+		return told(ctx, err)
+	}
+	return nil
 }

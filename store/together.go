@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"meterline/command"
+	"meterline/fleet"
+)
+
+// The bounds of what is created together.
+const (
+	togetherMost    = 64              // commands of one transaction
+	togetherDevices = 16              // of one of them
+	togetherAtOnce  = 2               // transactions of one tenant: while one is being synced, the next is filled
+	togetherWithin  = 5 * time.Second // then each goes on alone, for as long as its caller waits
+)
+
+// creation is a command on its way into the record, together with others of its tenant: what a transaction costs by itself is
+// more than what one more command costs.
+type creation struct {
+	command command.Command
+	ttl     time.Duration
+	key     command.Idempotency
+	first   int
+	born    command.BornFunc
+
+	lead chan []*creation // gets those to create, itself among them
+	done chan struct{}    // closed when what follows is known
+	made command.Created
+	err  error
+	// apart: it has to be created by itself. Its key is taken, which may mean to wait, or the transaction of all failed, which
+	// may be the fault of one.
+	apart bool
+}
+
+// creations are the queues of tenants. One tenant's commands may have to wait for a change of its fleet, so tenants share nothing.
+type creations struct {
+	mu sync.Mutex
+	of map[fleet.Tenant]*creationQueue
+}
+
+type creationQueue struct {
+	waiting []*creation
+	running int // transactions
+}
+
+// errNotCreated is what became of a command whose transaction did not get so far as to say.
+var errNotCreated = errors.New("the command was not created")
+
+// join creates c with others, or waits until somebody has done so. create fills in what became of each. An error means that nobody
+// waits for c any more.
+func (q *creations) join(ctx context.Context, c *creation, create func(context.Context, []*creation)) error {
+	tenant := c.command.Tenant
+	batch := q.enter(tenant, c)
+	if batch == nil {
+		select {
+		case <-c.done:
+			return nil
+		case batch = <-c.lead:
+		case <-ctx.Done():
+			if batch = q.quit(tenant, c); batch == nil {
+				return ctx.Err()
+			}
+		}
+	}
+	defer q.pass(tenant)
+	for _, one := range batch {
+		one.err = errNotCreated
+	}
+	defer func() {
+		for _, one := range batch {
+			close(one.done)
+		}
+	}()
+	// The others wait for it, whatever becomes of its own caller.
+	limit, stop := context.WithTimeout(context.WithoutCancel(ctx), togetherWithin)
+	defer stop()
+	create(limit, batch)
+	return nil
+}
+
+// enter gives c to lead, alone, or has it wait.
+func (q *creations) enter(tenant fleet.Tenant, c *creation) []*creation {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	of := q.of[tenant]
+	if of == nil {
+		of = &creationQueue{}
+		q.of[tenant] = of
+	}
+	if of.running < togetherAtOnce {
+		of.running++
+		return []*creation{c}
+	}
+	of.waiting = append(of.waiting, c)
+	return nil
+}
+
+// quit takes c out of the queue. Was it just given others to lead, it has to.
+func (q *creations) quit(tenant fleet.Tenant, c *creation) []*creation {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case batch := <-c.lead:
+		return batch
+	default:
+	}
+	if of := q.of[tenant]; of != nil {
+		if i := slices.Index(of.waiting, c); i >= 0 {
+			of.waiting = slices.Delete(of.waiting, i, i+1)
+		}
+	}
+	return nil
+}
+
+// pass ends a transaction. The first of those that wait leads the next.
+func (q *creations) pass(tenant fleet.Tenant) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	of := q.of[tenant]
+	if len(of.waiting) == 0 {
+		if of.running--; of.running == 0 {
+			delete(q.of, tenant)
+		}
+		return
+	}
+	n := min(len(of.waiting), togetherMost)
+	batch := of.waiting[:n:n]
+	of.waiting = slices.Clone(of.waiting[n:])
+	batch[0].lead <- batch
+}
