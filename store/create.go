@@ -53,10 +53,7 @@ func (t *tx) create(c command.Command, ttl time.Duration, key command.Idempotenc
 			return command.Created{Command: was, Replayed: true}, err
 		}
 	}
-	if err := t.shareFleet(c.Tenant); err != nil {
-		return command.Created{}, err
-	}
-	now, err := t.now() // after the waiting
+	now, err := t.shareFleetNow(c.Tenant)
 	if err != nil {
 		return command.Created{}, err
 	}

@@ -72,10 +72,7 @@ func (t *tx) expand(id command.ID, limit int, f command.BornFunc) (command.Creat
 	if !c.Expanding {
 		return command.Created{}, errPassed
 	}
-	if err := t.shareFleet(c.Tenant); err != nil {
-		return command.Created{}, err
-	}
-	now, err := t.now()
+	now, err := t.shareFleetNow(c.Tenant)
 	if err != nil {
 		return command.Created{}, err
 	}

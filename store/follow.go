@@ -43,6 +43,22 @@ func (t *tx) shareFleet(tenant fleet.Tenant) error {
 	return t.lockFleet("pg_advisory_xact_lock_shared", tenant)
 }
 
+// shareFleetNow is shareFleet with the database's clock, read after the waiting.
+func (t *tx) shareFleetNow(tenant fleet.Tenant) (time.Time, error) {
+	if !t.postgres {
+		return t.now()
+	}
+	var m moment
+	err := t.get(&m, `
+		WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1, hashtext($2)))
+		SELECT clock_timestamp()
+		FROM turn`, t.fleetLock, string(tenant))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("lock the fleet: %w", err)
+	}
+	return m.Time, nil
+}
+
 func (t *tx) lockFleet(function string, tenant fleet.Tenant) error {
 	if !t.postgres {
 		return nil

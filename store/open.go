@@ -68,6 +68,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		return nil, err
 	}
 	db.expansions.patience = expandPatience
+	db.creations.wait = togetherWait
 	db.creations.of = map[fleet.Tenant]*creationQueue{}
 	err = db.checkSchema(ctx)
 	if err == nil {

@@ -17,6 +17,9 @@ func (db *DB) Recover(ctx context.Context, partitions []int) (command.Recovered,
 	var r command.Recovered
 	err := db.read(ctx, func(t *tx) error {
 		r = command.Recovered{}
+		if err := t.planForThis(); err != nil { // it is rare, and reads much
+			return err
+		}
 		now, err := t.now()
 		if err != nil {
 			return err

@@ -15,8 +15,9 @@ import (
 const (
 	togetherMost    = 64              // commands of one transaction
 	togetherDevices = 16              // of one of them
-	togetherAtOnce  = 2               // transactions of one tenant: while one is being synced, the next is filled
+	togetherAtOnce  = 1               // transactions of one tenant: with two they are smaller, and all costs half as much again
 	togetherWithin  = 5 * time.Second // then each goes on alone, for as long as its caller waits
+	togetherWait    = time.Second     // for those before; who has waited so long goes on alone
 )
 
 // creation is a command on its way into the record, together with others of its tenant: what a transaction costs by itself is
@@ -33,19 +34,22 @@ type creation struct {
 	made command.Created
 	err  error
 	// apart: it has to be created by itself. Its key is taken, which may mean to wait, or the transaction of all failed, which
-	// may be the fault of one.
+	// may be the fault of one, or those before it do not come to an end.
 	apart bool
 }
 
 // creations are the queues of tenants. One tenant's commands may have to wait for a change of its fleet, so tenants share nothing.
 type creations struct {
+	wait time.Duration // togetherWait
+
 	mu sync.Mutex
 	of map[fleet.Tenant]*creationQueue
 }
 
 type creationQueue struct {
 	waiting []*creation
-	running int // transactions
+	running int             // transactions
+	keys    map[string]bool // of those that wait or are being created
 }
 
 // errNotCreated is what became of a command whose transaction did not get so far as to say.
@@ -55,19 +59,39 @@ var errNotCreated = errors.New("the command was not created")
 // waits for c any more.
 func (q *creations) join(ctx context.Context, c *creation, create func(context.Context, []*creation)) error {
 	tenant := c.command.Tenant
-	batch := q.enter(tenant, c)
+	batch, queued := q.enter(tenant, c)
+	if !queued {
+		c.apart = true
+		return nil
+	}
 	if batch == nil {
+		over := time.NewTimer(q.wait)
+		defer over.Stop()
 		select {
 		case <-c.done:
 			return nil
 		case batch = <-c.lead:
+		case <-over.C:
+			var left bool
+			if batch, left = q.quit(tenant, c); left {
+				c.apart = true
+				return nil
+			}
+			if batch == nil { // it is being created
+				select {
+				case <-c.done:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
 		case <-ctx.Done():
-			if batch = q.quit(tenant, c); batch == nil {
+			if batch, _ = q.quit(tenant, c); batch == nil {
 				return ctx.Err()
 			}
 		}
 	}
-	defer q.pass(tenant)
+	defer q.pass(tenant, batch)
 	for _, one := range batch {
 		one.err = errNotCreated
 	}
@@ -83,45 +107,59 @@ func (q *creations) join(ctx context.Context, c *creation, create func(context.C
 	return nil
 }
 
-// enter gives c to lead, alone, or has it wait.
-func (q *creations) enter(tenant fleet.Tenant, c *creation) []*creation {
+// enter gives c to lead, alone, or has it wait. Where its key is in the queue already it does neither.
+func (q *creations) enter(tenant fleet.Tenant, c *creation) (batch []*creation, queued bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	of := q.of[tenant]
 	if of == nil {
-		of = &creationQueue{}
+		of = &creationQueue{keys: map[string]bool{}}
 		q.of[tenant] = of
+	}
+	if k := c.key.Key; k != "" {
+		if of.keys[k] {
+			return nil, false
+		}
+		of.keys[k] = true
 	}
 	if of.running < togetherAtOnce {
 		of.running++
-		return []*creation{c}
+		return []*creation{c}, true
 	}
 	of.waiting = append(of.waiting, c)
-	return nil
+	return nil, true
 }
 
-// quit takes c out of the queue. Was it just given others to lead, it has to.
-func (q *creations) quit(tenant fleet.Tenant, c *creation) []*creation {
+// quit takes c out of the queue; left is false when it is being created. Was it just given others to lead, it has to.
+func (q *creations) quit(tenant fleet.Tenant, c *creation) (batch []*creation, left bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
 	case batch := <-c.lead:
-		return batch
+		return batch, false
 	default:
 	}
-	if of := q.of[tenant]; of != nil {
-		if i := slices.Index(of.waiting, c); i >= 0 {
-			of.waiting = slices.Delete(of.waiting, i, i+1)
-		}
+	of := q.of[tenant]
+	if of == nil {
+		return nil, false
 	}
-	return nil
+	i := slices.Index(of.waiting, c)
+	if i < 0 {
+		return nil, false
+	}
+	of.waiting = slices.Delete(of.waiting, i, i+1)
+	delete(of.keys, c.key.Key)
+	return nil, true
 }
 
 // pass ends a transaction. The first of those that wait leads the next.
-func (q *creations) pass(tenant fleet.Tenant) {
+func (q *creations) pass(tenant fleet.Tenant, created []*creation) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	of := q.of[tenant]
+	for _, one := range created {
+		delete(of.keys, one.key.Key)
+	}
 	if len(of.waiting) == 0 {
 		if of.running--; of.running == 0 {
 			delete(q.of, tenant)

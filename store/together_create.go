@@ -56,10 +56,7 @@ func (t *tx) createAll(batch []*creation) error {
 	if err != nil {
 		return err
 	}
-	if err := t.shareFleet(tenant); err != nil {
-		return err
-	}
-	now, err := t.now() // after the waiting
+	now, err := t.shareFleetNow(tenant)
 	if err != nil {
 		return err
 	}

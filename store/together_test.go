@@ -111,8 +111,7 @@ func TestOneThatBreaksTheTransactionDoesNotBreakTheOthers(t *testing.T) {
 }
 
 func TestCallersThatWentAwayHoldNobodyUp(t *testing.T) {
-	var q creations
-	q.of = map[fleet.Tenant]*creationQueue{}
+	q := creations{wait: time.Hour, of: map[fleet.Tenant]*creationQueue{}}
 	make1 := func() *creation {
 		return &creation{command: command.Command{Tenant: tenantA}, lead: make(chan []*creation, 1), done: make(chan struct{})}
 	}
@@ -160,6 +159,29 @@ func TestCallersThatWentAwayHoldNobodyUp(t *testing.T) {
 	wait.Wait()
 	if len(q.of) != 0 {
 		t.Fatalf("%d queues are left", len(q.of))
+	}
+}
+
+func TestWhoHasWaitedForLongGoesAlone(t *testing.T) {
+	q := creations{wait: time.Millisecond, of: map[fleet.Tenant]*creationQueue{}}
+	make1 := func(key string) *creation {
+		return &creation{command: command.Command{Tenant: tenantA}, key: command.Idempotency{Key: key},
+			lead: make(chan []*creation, 1), done: make(chan struct{})}
+	}
+	started, hold := make(chan int, 10), make(chan struct{})
+	create := func(_ context.Context, batch []*creation) { started <- len(batch); <-hold }
+	var wait sync.WaitGroup
+	wait.Go(func() { _ = q.join(t.Context(), make1("k"), create) })
+	<-started
+	for name, one := range map[string]*creation{"of a key that is being created": make1("k"), "behind one that stands still": make1("")} {
+		if err := q.join(t.Context(), one, create); err != nil || !one.apart {
+			t.Errorf("%s: %v, apart %v", name, err, one.apart)
+		}
+	}
+	close(hold)
+	wait.Wait()
+	if len(started) != 0 || len(q.of) != 0 {
+		t.Errorf("%d more transactions, %d queues left", len(started), len(q.of))
 	}
 }
 

@@ -300,13 +300,24 @@ func (db *DB) search(ctx context.Context, f func(*tx) error) error {
 	}
 	err := db.transact(ctx, db.reads, &sql.TxOptions{ReadOnly: true}, func(t *tx) error {
 		t.free = true
-		if _, err := t.exec(`SET LOCAL plan_cache_mode = force_custom_plan`); err != nil {
+		if err := t.planForThis(); err != nil {
 			return err
 		}
 		return f(t)
 	})
 	if err != nil {
 		return told(ctx, err)
+	}
+	return nil
+}
+
+// planForThis has the statements of the transaction planned for what they ask.
+func (t *tx) planForThis() error {
+	if !t.postgres {
+		return nil
+	}
+	if _, err := t.exec(`SET LOCAL plan_cache_mode = force_custom_plan`); err != nil {
+		return fmt.Errorf("choose how to plan: %w", err)
 	}
 	return nil
 }
