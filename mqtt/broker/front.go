@@ -192,6 +192,7 @@ func (f *front) newSession(w *wire, c *connect, who identity) *session {
 		s.receiveMaximum = int(r)
 	}
 	if who.role != roleEndpoint {
+		w.gathering = &gathering{}
 		return s
 	}
 	s.shard = f.uplinks.shard(who.endpoint)

@@ -21,10 +21,14 @@ type mochiConn struct {
 // Read gives mochi the next bytes of a sound packet.
 func (c *mochiConn) Read(p []byte) (int, error) {
 	if len(c.left) == 0 {
+		if err := c.gathering.pause(c.Conn, c.frames.Ready()); err != nil {
+			c.part(packets.CodeDisconnect) // and next ends it
+		}
 		packet, err := c.next()
 		if err != nil {
 			return 0, err
 		}
+		c.gathering.on.Store(c.frames.More())
 		if c.left = packet; packet[0] == packets.Disconnect<<4 && packet[1] == 1 {
 			c.left = []byte{packets.Disconnect << 4, 2, packet[2], 0} // mochi's codec overlooks a reason alone (3.14.2.1)
 		}
@@ -36,9 +40,12 @@ func (c *mochiConn) Read(p []byte) (int, error) {
 
 // Write is mochi's, for CONNACK and PINGRESP.
 func (c *mochiConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
+	err := c.gathering.write(c.Conn, p)
 	c.answered.Store(true)
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // Close is mochi's: it reads no more.

@@ -36,6 +36,9 @@ func (w *wire) part(reason packets.Code) {
 
 // hangUp lets the client read to the end what it was sent, and wakes whoever reads.
 func (w *wire) hangUp() {
+	if w.answered.Load() && w.gathering != nil {
+		_ = w.gathering.flush(w.Conn)
+	}
 	_ = w.CloseWrite()
 	_ = w.Conn.SetReadDeadline(time.Unix(1, 0))
 }

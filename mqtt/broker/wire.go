@@ -37,6 +37,7 @@ type wire struct {
 	keepAlive time.Duration      // 0: none
 	maxPacket int                // bytes the client takes; 0: any
 	violation func(packets.Code) // is told what the client did
+	gathering *gathering         // of acknowledgements to service clients and backends; nil: none. Others ask for answered first
 }
 
 func newWire(c *door.Conn, guard *guard) *wire {
@@ -102,13 +103,21 @@ func (w *wire) write(pk packets.Packet) error {
 		}
 		return err
 	}
+	if w.gathering != nil && acknowledges(&pk) && w.gathering.keep(out.Bytes()) {
+		return nil
+	}
 	return w.put(out.Bytes())
 }
 
 // put ends a connection that cannot be written to: what the client has asked for until then, which may be much, is not
 // worked off for nobody.
 func (w *wire) put(p []byte) error {
-	_, err := w.Conn.Write(p)
+	var err error
+	if w.gathering != nil {
+		err = w.gathering.write(w.Conn, p)
+	} else {
+		_, err = w.Conn.Write(p)
+	}
 	if err != nil {
 		w.part(packets.CodeDisconnect)
 	}

@@ -42,7 +42,7 @@ func (r *Reader) SetMost(most int) { r.most = most }
 func (r *Reader) Next() ([]byte, error) {
 	r.Release()
 	for {
-		size, err := r.size()
+		size, err := r.size(r.from)
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +59,14 @@ func (r *Reader) Next() ([]byte, error) {
 // Ready says that Next would not wait for the connection.
 func (r *Reader) Ready() bool {
 	r.Release()
-	size, err := r.size()
-	return err != nil || size > 0 && size <= r.to-r.from
+	return r.More()
+}
+
+// More says that Next will not wait for the connection when it is called again; what it returned last stays valid.
+func (r *Reader) More() bool {
+	from := r.from + r.given
+	size, err := r.size(from)
+	return err != nil || size > 0 && size <= r.to-from
 }
 
 // Release says that the last packet is done with.
@@ -76,12 +82,12 @@ func (r *Reader) Release() {
 	r.held, r.from, r.to = nil, 0, 0
 }
 
-// size is how many bytes the packet has that begins, 0 as long as that is not known.
-func (r *Reader) size() (int, error) {
-	if r.from == r.to {
+// size is how many bytes the packet has that begins there, 0 as long as that is not known.
+func (r *Reader) size(from int) (int, error) {
+	if from == r.to {
 		return 0, nil
 	}
-	come := (*r.held)[r.from:r.to]
+	come := (*r.held)[from:r.to]
 	if !r.opened && come[0]>>4 != packets.Connect { // 3.1.0-1
 		return 0, notMQTT(come[0])
 	}
