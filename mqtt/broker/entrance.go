@@ -38,20 +38,51 @@ func (e *entrance) Protocol() string { return e.Spec().Name }
 
 // Serve accepts until Close.
 func (e *entrance) Serve(establish listeners.EstablishFn) {
-	e.Listener.Serve(func(c *door.Conn) { e.establish(c, establish) })
+	e.Listener.Serve(func(c *door.Conn) (rest func()) { return e.establish(c, establish) })
 }
 
 // Close stops accepting. Open connections are not touched: Broker.Run closes them when what they sent is committed.
 func (e *entrance) Close(listeners.CloseFn) { e.Stop() }
 
-// establish is the life of a connection. Whatever panics below ends this one alone.
-func (e *entrance) establish(c *door.Conn, establish listeners.EstablishFn) {
+// establish begins the life of a connection, and ends it when there is nothing to follow. An endpoint that has been welcomed
+// is served by the rest. Whatever panics below ends this connection alone.
+func (e *entrance) establish(c *door.Conn, establish listeners.EstablishFn) (rest func()) {
 	w := newWire(c, e.guard)
 	if !e.wires.add(w) {
-		return // closed meanwhile
+		return nil // closed meanwhile
 	}
+	welcome := false
+	err := e.guard.call("connection", func() error { welcome = e.receive(w, establish); return nil })
+	if welcome {
+		return func() { e.serve(w) }
+	}
+	e.over(w, err)
+	return nil
+}
+
+// receive admits a client, or not. It serves a service client or a backend until its connection has to end; for an endpoint
+// that is to be served it is true.
+func (e *entrance) receive(w *wire, establish listeners.EstablishFn) (welcome bool) {
+	s := e.front.receive(w)
+	switch {
+	case s == nil:
+	case s.who.role == roleEndpoint:
+		return e.endpoints.welcome(e.life, w, s)
+	default:
+		_ = establish(e.ID(), &mochiConn{wire: w, left: introduce(w.version)}) // an error it ends with has been told
+	}
+	return false
+}
+
+// serve is the life of an endpoint's connection.
+func (e *entrance) serve(w *wire) {
+	e.over(w, e.guard.call("connection", func() error { e.endpoints.serve(e.life, w, w.session.Load()); return nil }))
+}
+
+// over ends what is left of a connection, after an error only if that was a panic.
+func (e *entrance) over(w *wire, panicked error) {
 	defer e.wires.remove(w)
-	if err := e.guard.call("connection", func() error { e.serve(w, establish); return nil }); err != nil {
+	if panicked != nil {
 		w.part(packets.ErrImplementationSpecificError)
 	}
 	if s := w.session.Load(); s != nil {
@@ -60,18 +91,6 @@ func (e *entrance) establish(c *door.Conn, establish listeners.EstablishFn) {
 	}
 	if w.parting.Load() {
 		w.linger()
-	}
-}
-
-// serve admits a client, or not, and returns when its connection has to end.
-func (e *entrance) serve(w *wire, establish listeners.EstablishFn) {
-	s := e.front.receive(w)
-	switch {
-	case s == nil:
-	case s.who.role == roleEndpoint:
-		e.endpoints.serve(e.life, w, s)
-	default:
-		_ = establish(e.ID(), &mochiConn{wire: w, left: introduce(w.version)}) // an error it ends with has been told
 	}
 }
 

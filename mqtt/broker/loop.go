@@ -10,16 +10,12 @@ import (
 	"meterline/mqtt/frame"
 )
 
-// serve is the life of an endpoint's connection, from its admission until it has to end; end comes after it. It runs in the
-// goroutine that the connection came in, which is the only one that the connection has: whatever is sent to it is written
-// by whoever sends it. A packet may be long in handling, in take, and so holds up its own connection only. A panic ends the
-// connection as well.
+// serve is the life of an endpoint's connection, from its CONNACK until it has to end; end comes after it. It runs in the
+// only goroutine that the connection has: whatever is sent to it is written by whoever sends it. A packet may be long in
+// handling, in take, and so holds up its own connection only. A panic ends the connection as well.
 //
 // What is not the daily work of a device is left to mochi's codec.
 func (e *endpoints) serve(ctx context.Context, w *wire, s *session) {
-	if !e.welcome(ctx, w, s) {
-		return
-	}
 	for {
 		packet, err := w.next()
 		if err != nil {

@@ -144,6 +144,7 @@ func standstill(t *testing.T) *rig {
 		o.Credentials = stillCredentials{o.Credentials, over}
 		o.Tokens = stillTokens{o.Tokens, over}
 	})
+	t.Cleanup(func() { close(over) })
 	var d2, d6 *client
 	for _, id := range []string{"d1", "d2", "d4", "d5", "d6", "ipc1"} {
 		d := r.listening(t, dev(id))
@@ -162,9 +163,9 @@ func standstill(t *testing.T) *rig {
 	eventually(t, "d4 is gone", func() bool { return r.Broker.registry.current("d4") == nil })
 	r.knock(t, dev("d3"))
 	r.knock(t, dev("d5"))
+	stuck.await(t, "presence is being told of three", func() bool { return stuck.waiting == 3 })
 	r.knock(t, dev("d7"))
 	r.knock(t, hi{id: "stuck", user: "service", pass: "stuck"})
-	stuck.await(t, "presence is being told of three", func() bool { return stuck.waiting == 3 })
 
 	watcher := r.connect(t, hi{id: "watcher", user: "service", pass: "root"})
 	watcher.subscribe("#", 1, 1)
@@ -179,7 +180,6 @@ func standstill(t *testing.T) *rig {
 	}
 	d6.publish(mqtt.UplinkTopic("d6", mqtt.Event), "x", 1, 1)
 	fill(r.fanout.room)
-	t.Cleanup(func() { close(over) })
 	r.sleeper(t)
 	return r
 }

@@ -47,22 +47,38 @@ func newWire(c *door.Conn, guard *guard) *wire {
 // next returns the next packet, which is sound; it is valid until the next call. It waits for one and a half times the
 // keep-alive at most (3.1.2-22), and not longer for one that has only begun. What is not sound ends the connection, and a
 // client of MQTT 5 is told why (4.13). With an error the connection is over.
+//
+// It is in here that connections spend their lives, with few and small frames below: see TestAWaitingEndpointNeedsLittleStack.
 func (w *wire) next() ([]byte, error) {
-	if !w.frames.Ready() {
+	var err error
+	ready := w.frames.Ready()
+	if !ready {
 		w.expect(w.keepAlive + w.keepAlive/2)
 	}
 	if w.parting.Load() { // after the deadline has been moved: see part
 		w.frames.Release()
 		return nil, net.ErrClosed
 	}
-	packet, err := w.frames.Next()
+	if !ready {
+		err = w.Conn.Await()
+	}
+	var packet []byte
+	if err == nil {
+		packet, err = w.frames.Next()
+	}
 	if err == nil {
 		err = frame.Check(w.version, packet)
 	}
-	if err == nil {
-		return packet, nil
+	if err != nil {
+		w.frames.Release()
+		w.fault(err)
+		return nil, err
 	}
-	w.frames.Release()
+	return packet, nil
+}
+
+// fault ends the connection for what was wrong with a packet, or that there was none.
+func (w *wire) fault(err error) {
 	var code packets.Code
 	switch {
 	case errors.As(err, &code):
@@ -72,7 +88,6 @@ func (w *wire) next() ([]byte, error) {
 		w.violation(packets.ErrKeepAliveTimeout)
 		w.part(packets.ErrKeepAliveTimeout)
 	}
-	return nil, err
 }
 
 // expect sets how long the next packet may take; 0: for ever.

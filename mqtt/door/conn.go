@@ -35,6 +35,15 @@ func (c *Conn) Narrow() {
 // Arrived says whether there is something to read, the end of the stream included. It does not wait.
 func (c *Conn) Arrived() bool { return c.socket.raw != nil && arrived(c.socket.raw) }
 
+// Await waits until there is something to read, the end of the stream included, as Read would, but with next to no stack. Where
+// it cannot say it does not wait.
+func (c *Conn) Await() error {
+	if s, ok := c.Conn.(*socket); ok {
+		return s.await()
+	}
+	return nil
+}
+
 // Room says whether the client reads fast enough for more to be written. After no, OnRoom's function is called.
 func (c *Conn) Room() bool { return c.socket.room() }
 

@@ -53,9 +53,13 @@ func (l *Listener) Spec() Listen { return l.spec }
 // Address is the address it is bound to.
 func (l *Listener) Address() string { return l.bound.Addr().String() }
 
-// Serve accepts until Stop, and hands connections over, each in a goroutine of its own. When handle returns, the connection
-// is closed. Serve is called once.
-func (l *Listener) Serve(handle func(*Conn)) {
+// Handle serves a connection. What is to be done for as long as the connection lives is rest: it begins when Handle has
+// returned, in a goroutine whose stack is as small as that needs, and must survive its own panics. The connection is closed
+// when rest has returned, or at once when it is nil.
+type Handle func(c *Conn) (rest func())
+
+// Serve accepts until Stop, and hands connections over, each in a goroutine of its own. Serve is called once.
+func (l *Listener) Serve(handle Handle) {
 	if l.web != nil {
 		var web sync.WaitGroup
 		web.Go(func() { l.web.serve(handle) })
@@ -84,7 +88,7 @@ func (l *Listener) Stop() {
 }
 
 // serve is the life of a TCP or TLS connection, and the beginning of a WebSocket one.
-func (l *Listener) serve(s *socket, handle func(*Conn)) {
+func (l *Listener) serve(s *socket, handle Handle) {
 	c := &Conn{Conn: s, socket: s, place: s.early.Load().place}
 	reason, err := "panic", error(nil)
 	l.door.o.Guard("greet", func() { reason, err = l.greet(c) })
@@ -97,15 +101,26 @@ func (l *Listener) serve(s *socket, handle func(*Conn)) {
 	case l.web != nil:
 		l.web.hand(c)
 	default:
-		c.run(handle)
+		l.run(c, handle)
 	}
 }
 
 // run hands a connection over, unless it was closed meanwhile.
-func (c *Conn) run(handle func(*Conn)) {
-	defer func() { _ = c.Close() }()
-	if c.socket.early.Load() != nil {
-		handle(c)
+func (l *Listener) run(c *Conn, handle Handle) {
+	var rest func()
+	defer func() {
+		if rest == nil {
+			_ = c.Close()
+		}
+	}()
+	if c.socket.early.Load() == nil {
+		return
+	}
+	if rest = handle(c); rest != nil {
+		l.door.running.Go(func() { // Wait waits for us: it may begin all the same
+			rest()
+			_ = c.Close()
+		})
 	}
 }
 

@@ -62,11 +62,15 @@ func begin(t testing.TB, change ...func(*Options)) *rig {
 	return r
 }
 
-// serve answers each byte by itself. '+' admits the client first, '-' ends the connection.
-func (r *rig) serve(c *Conn) {
+// serve answers each byte by itself, in the rest. '+' admits the client first, '-' ends the connection.
+func (r *rig) serve(c *Conn) (rest func()) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.open[c] = struct{}{}
-	r.mu.Unlock()
+	return func() { r.answer(c) }
+}
+
+func (r *rig) answer(c *Conn) {
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()

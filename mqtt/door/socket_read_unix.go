@@ -49,6 +49,14 @@ func (c *socket) receive(p []byte) (int, error) {
 	return n, nil
 }
 
+// await waits until there is something to read.
+func (c *socket) await() error {
+	if c.raw == nil || c.inbox.chunk != nil {
+		return nil
+	}
+	return c.inbox.fill(c.raw)
+}
+
 // fill waits until there is something to read, and takes a buffer only then. At the end of the stream there is none.
 func (in *inbox) fill(raw syscall.RawConn) error {
 	if in.read == nil {

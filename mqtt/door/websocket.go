@@ -80,14 +80,14 @@ func (s *webServer) hand(c *Conn) {
 }
 
 // serve answers until the listener is closed.
-func (s *webServer) serve(handle func(*Conn)) {
+func (s *webServer) serve(handle Handle) {
 	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.upgrade(w, r, handle) })
 	_ = s.http.Serve(s)
 }
 
 // upgrade answers a handshake. The connection goes on in a goroutine of its own, without what net/http holds for a
 // request.
-func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, handle func(*Conn)) {
+func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, handle Handle) {
 	l := s.of
 	if !slices.Contains(websocket.Subprotocols(r), subprotocol) { // MQTT 5, 6: the client MUST offer it
 		l.door.Refused("websocket")
@@ -102,7 +102,7 @@ func (s *webServer) upgrade(w http.ResponseWriter, r *http.Request, handle func(
 	ws.SetReadLimit(int64(max(webMessageLeast, l.door.o.Message)))
 	below := ws.NetConn().(*Conn)
 	c := &Conn{Conn: &webConn{Conn: below, ws: ws, gone: l.closed}, socket: below.socket, place: below.place, leaf: below.leaf}
-	if !l.door.start(func() { c.run(handle) }) {
+	if !l.door.start(func() { l.run(c, handle) }) {
 		_ = c.Close()
 	}
 }
