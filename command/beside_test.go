@@ -140,6 +140,32 @@ func TestWhatIsDoneBesideALargeTransactionIsNewer(t *testing.T) {
 	})
 }
 
+// What was taken in ahead of a backlog is passed over in its turn.
+func TestAnAnswerThatOvertookABacklogIsPassedOver(t *testing.T) {
+	t.Parallel()
+	onDesk(t, func(d *desk) {
+		o := d.sent()
+		d.uplinks(command.UplinkEvent, hello, hello, hello)
+		d.rounds(1) // there is more than one batch
+		d.uplinks(command.UplinkResult, result(o, reading(1)+`,"status":"ok","final":true`))
+		d.rounds(1)
+		if n := d.worker.Overtaken(); n != 1 || d.ledger.Operation(o.Key()).State != command.Succeeded {
+			t.Fatalf("%d answers have overtaken the backlog, it is %s", n, d.ledger.Operation(o.Key()).State)
+		}
+		before := d.ledger.Operation(o.Key())
+		d.rounds(5)
+		if n := d.worker.Overtaken(); n != 0 {
+			t.Errorf("%d are still to be passed over", n)
+		}
+		if o := d.ledger.Operation(o.Key()); o.Version != before.Version || len(o.Readings) != 1 {
+			t.Errorf("it has version %d and %d readings, had version %d", o.Version, len(o.Readings), before.Version)
+		}
+		if o := d.sent(); o.State != command.Sent {
+			t.Errorf("the next is %s", o.State)
+		}
+	})
+}
+
 // A large transaction may put an operation in flight again: until that is known its meter is asked for nothing else.
 func TestNothingIsSentToWhatALargeTransactionTouches(t *testing.T) {
 	t.Parallel()
@@ -183,7 +209,7 @@ func TestNothingIsSentToWhatALargeTransactionTouches(t *testing.T) {
 	})
 }
 
-// An answer that has overtaken a backlog changes nothing when its turn comes.
+// An answer that has overtaken a backlog changes nothing when a new owner meets it in its turn.
 func TestAnOvertakenAnswerIsNoLateOne(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string][]string{
@@ -205,6 +231,7 @@ func TestAnOvertakenAnswerIsNoLateOne(t *testing.T) {
 				if early.State.Open() {
 					t.Fatalf("it is %s", early.State)
 				}
+				d.worker.ForgetOvertaken()
 				d.rounds(10)
 				if n := len(d.log.Unread(d.ledger.Position(fleet.Partition("d1", partitions)))); n > 0 {
 					t.Fatalf("%d are not taken over", n)

@@ -36,6 +36,17 @@ func (w *Worker) Small(read, facts int, beside func(hurry func(), change func() 
 	w.large = large{read, facts, beside}
 }
 
+// ForgetOvertaken makes the worker meet again what was taken in ahead, as a new owner does.
+func (w *Worker) ForgetOvertaken() { clear(w.ahead.taken) }
+
+// Overtaken is how many entries are to be passed over in their turn.
+func (w *Worker) Overtaken() (n int) {
+	for _, t := range w.ahead.taken {
+		n += len(t.entries)
+	}
+	return n
+}
+
 // Holds is what the worker believes: its fence, and what is in flight.
 func (w *Worker) Holds() (Fence, map[Key]bool) {
 	flying := map[Key]bool{}
