@@ -127,7 +127,7 @@ func (c Command) View() View {
 	return v
 }
 
-// View shows o as it is recorded.
+// View shows o as it is recorded, with empty lists where there are none.
 func (o *Operation) View() OperationView {
 	v := OperationView{
 		Version: o.Version, State: o.State, CommandID: o.CommandID, DeviceID: o.DeviceID, Device: o.Device, Delivery: o.Delivery,

@@ -287,30 +287,5 @@ func showCommand(v command.View) command.View {
 	if v.Errors == nil {
 		v.Errors = map[string]int{}
 	}
-	if v.Operations != nil && v.Encoded == nil {
-		v.Operations = showOperations(v.Operations)
-	}
 	return v
-}
-
-// showOperations gives operations empty lists where there are none. What is given belongs to others, and stays.
-func showOperations(ops []command.OperationView) []command.OperationView {
-	shown := make([]command.OperationView, len(ops))
-	for i, o := range ops {
-		shown[i] = showOperation(o)
-	}
-	return shown
-}
-
-func showOperation(o command.OperationView) command.OperationView {
-	if o.Readings == nil {
-		o.Readings = []meterread.Reading{}
-	}
-	if o.Device.Tags == nil {
-		o.Device.Tags = map[string]string{}
-	}
-	if len(o.Device.Route) == 0 {
-		o.Device.Route = []byte("[]")
-	}
-	return o
 }

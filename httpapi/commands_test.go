@@ -272,11 +272,13 @@ func TestSecurityEventsAreForAuditors(t *testing.T) {
 func TestOperationsInCSV(t *testing.T) {
 	s := newServer(t, nil)
 	at := time.Date(2026, 1, 31, 12, 0, 0, 5000, time.UTC)
-	s.commands.changed = []command.OperationView{
+	for _, o := range []command.Operation{
 		{DeviceID: "m-001", State: command.Succeeded, Delivery: command.Acked, Device: fleet.Info{Route: json.RawMessage(`[{"bus":"com1"}]`)}, Readings: []meterread.Reading{
 			{Item: "1-0:1.8.0", Value: "-12.50", Unit: "kWh", ReadAt: at, Quality: meterread.Valid}, {Item: "1-0:2.8.0", Value: "=1+1", Unit: "@SUM(A1)", ReadAt: at, Quality: meterread.Valid}}},
 		{DeviceID: "m-002", State: command.Failed, Delivery: command.Acked, Error: &command.Failure{Code: "=cmd|' /C calc'!A0", Message: "x"}},
 		{DeviceID: "m-003", State: command.Queued, Delivery: command.NeverSent},
+	} {
+		s.commands.changed = append(s.commands.changed, o.View())
 	}
 	a := s.do("GET", commandURL+"/operations", "", "Accept: text/csv").is(200)
 	want := `device,route,item,value,unit,read_at,state,code

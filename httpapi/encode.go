@@ -27,7 +27,7 @@ func encodeCommand(w io.Writer, v command.View) error {
 		return err
 	}
 	raw := v.Encoded
-	v.Operations, v.Encoded, v.Links = nil, nil, nil
+	v.Operations, v.Links = nil, nil
 	var b bytes.Buffer
 	if err := huma.DefaultJSONFormat.Marshal(&b, v); err != nil {
 		return err

@@ -82,8 +82,9 @@ func (f *fakeCommands) move(state command.State, devices ...meterread.DeviceID) 
 		f.view.Version++
 		for _, d := range devices {
 			f.changed = slices.DeleteFunc(f.changed, func(o command.OperationView) bool { return o.DeviceID == d })
-			f.changed = append(f.changed, command.OperationView{CommandID: theCommand, DeviceID: d, State: state, Delivery: command.MaybeSent,
-				Changed: f.view.Version, Moves: []command.Move{{State: state, At: f.view.CreatedAt}}})
+			o := command.Operation{CommandID: theCommand, DeviceID: d, State: state, Delivery: command.MaybeSent,
+				Changed: f.view.Version, Moves: []command.Move{{State: state, At: f.view.CreatedAt}}}
+			f.changed = append(f.changed, o.View())
 		}
 	})
 }

@@ -47,7 +47,7 @@ func (a *API) listOperations(ctx context.Context, by fleet.Token, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return listed(showOperations(found.Items), found.NextCursor), nil
+	return listed(found.Items, found.NextCursor), nil
 }
 
 type operationsIn struct {
@@ -75,7 +75,7 @@ func (a *API) operationsOf(ctx context.Context, by fleet.Token, in *operationsIn
 		return nil, err
 	}
 	if !wantsCSV(in.Accept) {
-		return a.jsonStream(c, listed(showOperations(found.Items), found.NextCursor).Body), nil
+		return a.jsonStream(c, listed(found.Items, found.NextCursor).Body), nil
 	}
 	return csvStream(a, c, operationColumns, csvPages[command.OperationView]{first: found, limit: first.Limit, next: pages,
 		rows: operationRows}), nil
@@ -98,7 +98,6 @@ var operationColumns = []string{"device", "route", "item", "value", "unit", "rea
 
 // operationRows is a line for each reading of an operation, or one that says why there is none.
 func operationRows(o command.OperationView) [][]string {
-	o = showOperation(o)
 	code := ""
 	if o.Error != nil {
 		code = text(o.Error.Code)

@@ -129,7 +129,7 @@ func (s *stream) tell(ops []command.OperationView) error {
 	place := 0
 	for i, o := range ops {
 		last := i+1 == len(ops) || ops[i+1].Changed != o.Changed
-		data, err := json.Marshal(showOperation(o))
+		data, err := json.Marshal(o)
 		if err != nil {
 			return err
 		}
