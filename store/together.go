@@ -11,11 +11,11 @@ import (
 	"meterline/fleet"
 )
 
-// The bounds of what is created together.
+// The bounds of what is created together. A tenant has one such transaction at a time: of two each would be smaller, and all would
+// cost half as much again.
 const (
 	togetherMost    = 64              // commands of one transaction
 	togetherDevices = 16              // of one of them
-	togetherAtOnce  = 1               // transactions of one tenant: with two they are smaller, and all costs half as much again
 	togetherWithin  = 5 * time.Second // then each goes on alone, for as long as its caller waits
 	togetherWait    = time.Second     // for those before; who has waited so long goes on alone
 )
@@ -46,9 +46,9 @@ type creations struct {
 	of map[fleet.Tenant]*creationQueue
 }
 
+// creationQueue is there as long as a transaction of its tenant is under way.
 type creationQueue struct {
 	waiting []*creation
-	running int             // transactions
 	keys    map[string]bool // of those that wait or are being created
 }
 
@@ -64,26 +64,18 @@ func (q *creations) join(ctx context.Context, c *creation, create func(context.C
 		c.apart = true
 		return nil
 	}
-	if batch == nil {
-		over := time.NewTimer(q.wait)
-		defer over.Stop()
+	over := time.NewTimer(q.wait)
+	defer over.Stop()
+	for batch == nil {
 		select {
 		case <-c.done:
 			return nil
 		case batch = <-c.lead:
-		case <-over.C:
+		case <-over.C: // once
 			var left bool
 			if batch, left = q.quit(tenant, c); left {
 				c.apart = true
 				return nil
-			}
-			if batch == nil { // it is being created
-				select {
-				case <-c.done:
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
 			}
 		case <-ctx.Done():
 			if batch, _ = q.quit(tenant, c); batch == nil {
@@ -111,19 +103,19 @@ func (q *creations) join(ctx context.Context, c *creation, create func(context.C
 func (q *creations) enter(tenant fleet.Tenant, c *creation) (batch []*creation, queued bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	of := q.of[tenant]
-	if of == nil {
+	of, k := q.of[tenant], c.key.Key
+	first := of == nil
+	if first {
 		of = &creationQueue{keys: map[string]bool{}}
 		q.of[tenant] = of
 	}
-	if k := c.key.Key; k != "" {
+	if k != "" {
 		if of.keys[k] {
 			return nil, false
 		}
 		of.keys[k] = true
 	}
-	if of.running < togetherAtOnce {
-		of.running++
+	if first {
 		return []*creation{c}, true
 	}
 	of.waiting = append(of.waiting, c)
@@ -161,9 +153,7 @@ func (q *creations) pass(tenant fleet.Tenant, created []*creation) {
 		delete(of.keys, one.key.Key)
 	}
 	if len(of.waiting) == 0 {
-		if of.running--; of.running == 0 {
-			delete(q.of, tenant)
-		}
+		delete(q.of, tenant)
 		return
 	}
 	n := min(len(of.waiting), togetherMost)

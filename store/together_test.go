@@ -124,10 +124,8 @@ func TestCallersThatWentAwayHoldNobodyUp(t *testing.T) {
 		}
 	}
 	var wait sync.WaitGroup
-	for range togetherAtOnce {
-		wait.Go(func() { _ = q.join(t.Context(), make1(), create) })
-		<-started
-	}
+	wait.Go(func() { _ = q.join(t.Context(), make1(), create) })
+	<-started
 	gone, leave := context.WithCancel(t.Context())
 	left := make1()
 	leftWith := make(chan error, 1)
