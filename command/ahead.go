@@ -137,10 +137,10 @@ func (a *aheadWatch) places(take bool) []LogPosition {
 	return from
 }
 
-// liveFirst takes the answers to real-time work out of a batch with much that can wait, and takes them in before it. What comes while the batch is
-// being committed is looked for behind it.
-func (w *Worker) liveFirst(ctx context.Context, b *batch) error {
-	if w.ahead.log == nil || w.bulk(b.facts) <= w.large.facts {
+// liveFirst takes the answers to real-time work out of a batch with much that can wait (bulk of its facts), and takes them in before
+// it. What comes while the batch is being committed is looked for behind it.
+func (w *Worker) liveFirst(ctx context.Context, b *batch, bulk int) error {
+	if w.ahead.log == nil || bulk <= w.large.facts {
 		return nil
 	}
 	var live []fact

@@ -55,13 +55,14 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		return busy, nil
 	}
 	fault.Point(fault.CollectRead)
-	err = w.liveFirst(ctx, &b)
+	bulk := w.bulk(b.facts)
+	err = w.liveFirst(ctx, &b, bulk)
 	if err == nil {
-		began, wait := time.Now(), w.bulk(b.facts) > 0
+		began := time.Now()
 		err = w.takeIn(ctx, &b)
 		took := time.Since(began)
 		w.taking.took(len(b.facts), took)
-		if wait {
+		if bulk > 0 {
 			w.breath.took(took)
 		}
 		w.alone()
@@ -306,7 +307,7 @@ func (w *Worker) judgeAll(ctx context.Context, parts map[int]struct{}, need Need
 		return nil
 	}
 	change := w.change
-	if w.bulk(facts) > w.large.facts && len(positions) > 0 {
+	if len(positions) > 0 && w.bulk(facts) > w.large.facts {
 		change = w.changeBeside
 	}
 	for range judgeMost {
