@@ -76,7 +76,9 @@ func (e *entrance) receive(w *wire, establish listeners.EstablishFn) (welcome bo
 
 // serve is the life of an endpoint's connection.
 func (e *entrance) serve(w *wire) {
-	e.over(w, e.guard.call("connection", func() error { e.endpoints.serve(e.life, w, w.session.Load()); return nil }))
+	err := e.guard.call("connection", func() error { e.endpoints.serve(e.life, w, w.session.Load()); return nil })
+	door.Deepen()
+	e.over(w, err)
 }
 
 // over ends what is left of a connection, after an error only if that was a panic.

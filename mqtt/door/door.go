@@ -93,6 +93,9 @@ func (d *Door) start(f func()) bool {
 	if d.closed {
 		return false
 	}
-	d.running.Go(func() { d.o.Guard("connection", f) })
+	d.running.Go(func() {
+		Deepen()
+		d.o.Guard("connection", f)
+	})
 	return true
 }

@@ -35,8 +35,7 @@ type Listener struct {
 
 // bind opens the address.
 func (d *Door) bind(spec Listen) (*Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: keepAlive, Control: patience}
-	bound, err := config.Listen(context.Background(), "tcp", spec.Address)
+	bound, err := patient().Listen(context.Background(), "tcp", spec.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", spec.Name, err)
 	}

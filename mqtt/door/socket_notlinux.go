@@ -2,10 +2,13 @@
 
 package door
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
-// patience does nothing: only Linux has TCP_USER_TIMEOUT. Keep-alive probes notice a dead peer all the same.
-func patience(_, _ string, _ syscall.RawConn) error { return nil }
+// patient listens for connections whose dead peers are noticed, by keep-alive probes: only Linux has TCP_USER_TIMEOUT.
+func patient() *net.ListenConfig { return &net.ListenConfig{KeepAliveConfig: keepAlive} }
 
 // unsent is not known.
 func unsent(syscall.RawConn) (int, bool) { return 0, false }
