@@ -78,12 +78,15 @@ type beside struct {
 }
 
 func (b *beside) begin(need Need) {
-	b.newer, b.touched = map[Key]int64{}, make(map[DeviceID]struct{}, len(need.Operations))
+	b.newer, b.touched = map[Key]int64{}, make(map[DeviceID]struct{}, len(need.Operations)+len(need.Known))
 	if b.postponed == nil {
 		b.postponed = map[DeviceID]struct{}{}
 	}
 	for _, k := range need.Operations {
 		b.touched[k.DeviceID] = struct{}{}
+	}
+	for _, o := range need.Known {
+		b.touched[o.DeviceID] = struct{}{}
 	}
 }
 

@@ -13,11 +13,11 @@ type commandCache map[ID]Command
 const mostCommands = 10_000
 
 // know fills the cache with the commands of the operations.
-func (w *Worker) know(ctx context.Context, keys []Key) error {
+func (w *Worker) know(ctx context.Context, of []*Operation) error {
 	var missing []ID
-	for _, k := range keys {
-		if _, ok := w.commands[k.CommandID]; !ok && !slices.Contains(missing, k.CommandID) {
-			missing = append(missing, k.CommandID)
+	for _, o := range of {
+		if _, ok := w.commands[o.CommandID]; !ok && !slices.Contains(missing, o.CommandID) {
+			missing = append(missing, o.CommandID)
 		}
 	}
 	if len(missing) == 0 {
@@ -30,8 +30,8 @@ func (w *Worker) know(ctx context.Context, keys []Key) error {
 	if len(w.commands)+len(found) > mostCommands {
 		missing = missing[:0]
 		clear(w.commands)
-		for _, k := range keys {
-			missing = append(missing, k.CommandID)
+		for _, o := range of {
+			missing = append(missing, o.CommandID)
 		}
 		slices.Sort(missing)
 		if found, err = w.opt.Ledger.Commands(ctx, slices.Compact(missing)); err != nil {

@@ -177,21 +177,20 @@ func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time, most int) []Head
 }
 
 // claim takes the operations in one transaction. Whatever was cancelled, moved or claimed since Ready is left alone.
-func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]Key) ([]*Operation, error) {
+func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]*Operation) ([]*Operation, error) {
 	var need Need
 	parts := map[int]struct{}{}
 	for _, h := range heads {
-		keys := ready[h.Endpoint]
-		need.Operations = append(need.Operations, keys...)
-		if len(keys) > 0 {
+		need.Known = append(need.Known, ready[h.Endpoint]...)
+		if len(ready[h.Endpoint]) > 0 {
 			parts[h.Partition] = struct{}{}
 		}
 	}
-	if len(need.Operations) == 0 {
+	if len(need.Known) == 0 {
 		w.drained(heads, ready)
 		return nil, nil
 	}
-	if err := w.know(ctx, need.Operations); err != nil {
+	if err := w.know(ctx, need.Known); err != nil {
 		return nil, err
 	}
 	var claimed []*Operation
@@ -221,7 +220,7 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]K
 }
 
 // drained notes the endpoints whose queues have no more for now.
-func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
+func (w *Worker) drained(heads []Head, ready map[DeviceID][]*Operation) {
 	for _, h := range heads {
 		e := w.endpoints[h.Endpoint]
 		if e != nil && h.MinPriority >= RealtimePriority && len(ready[h.Endpoint]) == 0 && len(h.Busy) == 0 {
@@ -237,7 +236,7 @@ func (w *Worker) drained(heads []Head, ready map[DeviceID][]Key) {
 }
 
 // claimFor claims for one endpoint. Operations of one command travel together, as many as fit into a message.
-func (w *Worker) claimFor(tx *Tx, h Head, keys []Key) []*Operation {
+func (w *Worker) claimFor(tx *Tx, h Head, ready []*Operation) []*Operation {
 	e := w.endpoints[h.Endpoint]
 	var claimed []*Operation
 	type load struct {
@@ -245,12 +244,12 @@ func (w *Worker) claimFor(tx *Tx, h Head, keys []Key) []*Operation {
 		bytes   int
 	}
 	loads := map[ID]*load{}
-	for _, k := range keys {
-		o := tx.Operations[k]
+	for _, seen := range ready {
+		o := tx.Operations[seen.Key()]
 		if o == nil || o.State != Queued || o.EndpointID != h.Endpoint || o.ExpiresAt.Sub(tx.Now) < leastLeft {
 			continue
 		}
-		if w.beside.postpone(k.DeviceID, h.Endpoint) {
+		if w.beside.postpone(o.DeviceID, h.Endpoint) {
 			continue
 		}
 		if o.NextAt.After(tx.Now) {

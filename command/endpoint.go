@@ -30,7 +30,11 @@ type endpoint struct {
 type flight struct {
 	message *message
 	state   State
+	op      *Operation // as it was seen last in the record, nil when so many are in flight that it is loaded instead
 }
+
+// mostKnown bounds the operations in flight that are kept as they are in the record, of about a kilobyte each.
+const mostKnown = 50_000
 
 // message is what is on its way to an endpoint. The lease is its own: whatever is heard of one of its operations renews it
 // for the others.
@@ -147,8 +151,34 @@ func (w *Worker) takeOff(e *endpoint, o *Operation, lease time.Time) {
 		m.lease = lease
 	}
 	m.keys[o.Key()] = struct{}{}
-	e.flights[o.Key()] = &flight{message: m, state: o.State}
+	f := e.flights[o.Key()]
+	if f == nil {
+		f = &flight{}
+		e.flights[o.Key()] = f
+	}
+	f.message = m
 	w.flying[o.Key()] = e
+	w.seen(f, o)
+}
+
+// seen notes what an operation in flight is in the record.
+func (w *Worker) seen(f *flight, o *Operation) {
+	f.state = o.State
+	if f.op == nil {
+		if w.known >= mostKnown {
+			return
+		}
+		w.known++
+	}
+	f.op = o
+}
+
+// knownAs is what an operation in flight was when it was seen last; nil when that is not known.
+func (w *Worker) knownAs(k Key) *Operation {
+	if e := w.flying[k]; e != nil {
+		return e.flights[k].op
+	}
+	return nil
 }
 
 // land notes that an operation is not in flight any more: its place is free.
@@ -156,6 +186,9 @@ func (w *Worker) land(e *endpoint, k Key) {
 	f := e.flights[k]
 	if f == nil {
 		return
+	}
+	if f.op != nil {
+		w.known--
 	}
 	delete(e.flights, k)
 	delete(w.flying, k)
@@ -193,7 +226,7 @@ func (w *Worker) settleOne(o *Operation) {
 	e := w.flying[o.Key()]
 	if e != nil {
 		f := e.flights[o.Key()]
-		if f.state = o.State; !o.State.InFlight() || f.message.id != o.MessageID || e.id != o.EndpointID {
+		if w.seen(f, o); !o.State.InFlight() || f.message.id != o.MessageID || e.id != o.EndpointID {
 			w.land(e, o.Key())
 			e = nil
 		}

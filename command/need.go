@@ -21,7 +21,11 @@ func (w *Worker) needOf(facts []fact) Need {
 		for _, k := range f.keys {
 			if _, had := ops[k]; !had {
 				ops[k] = struct{}{}
-				need.Operations = append(need.Operations, k)
+				if o := w.knownAs(k); o != nil {
+					need.Known = append(need.Known, o)
+				} else {
+					need.Operations = append(need.Operations, k)
+				}
 			}
 		}
 		for _, d := range f.devices {

@@ -77,6 +77,13 @@ type Move struct {
 // Key is the operation's name.
 func (o *Operation) Key() Key { return Key{o.CommandID, o.DeviceID} }
 
+// Copy is the operation as it was loaded, to be moved in its stead.
+func (o *Operation) Copy() *Operation {
+	c := *o
+	c.Moves, c.Readings, c.ShownExpired = slices.Clip(o.Moves), slices.Clip(o.Readings), false
+	return &c
+}
+
 // Born makes an operation of c on d. It waits until c may be sent, or is born ended when c was cancelled meanwhile or is over.
 // That c was over comes first: somebody may have been shown it.
 func Born(c Command, d Candidate, now time.Time) *Operation {

@@ -23,7 +23,8 @@ type LogPosition struct {
 
 // Need is what a transaction wants to see.
 type Need struct {
-	Operations []Key                // locked until the end of the transaction
+	Operations []Key                // loaded, and locked until the end of the transaction
+	Known      []*Operation         // others, as they were when they were seen last: not loaded; see Ledger.Change
 	Devices    []meterread.DeviceID // not locked
 	Replays    []string             // dead letters that are handled again; locked
 	Letters    []meterread.DeviceID // endpoints whose open dead letters are to be counted
@@ -33,7 +34,7 @@ type Need struct {
 // and ends follow from them.
 type Tx struct {
 	Now        time.Time
-	Operations map[Key]*Operation // those that exist; changed in place
+	Operations map[Key]*Operation // those that exist, and copies of those that are known; changed in place
 	Devices    map[meterread.DeviceID]fleet.Device
 	Replays    map[string]struct{}               // those that still wait; all of them are handled when this is committed
 	Letters    map[meterread.DeviceID]LetterLoad // of all that were asked for
@@ -65,13 +66,14 @@ type Committed struct {
 // partitions in it are still owned with that epoch, else it answers ErrLost and has done nothing. Everything can be
 // repeated: a write that was made already changes nothing.
 type Ledger interface {
-	// Change loads what is needed, lets decide move it and commits. decide may run more than once, each time on freshly
-	// loaded operations; its error rolls back and is returned as it is.
+	// Change loads what is needed, lets decide move it and commits. What is known is not loaded: should one that decide moved be
+	// of another version in the record by now, nothing is committed and all of them are loaded and decided again. So decide may
+	// run more than once, each time on fresh operations; its error rolls back and is returned as it is.
 	Change(ctx context.Context, f Fence, need Need, decide func(*Tx) error) (Committed, error)
-	// Ready lists the operations at the head of the given endpoints' queues that may be sent now, in order per endpoint:
+	// Ready loads the operations at the head of the given endpoints' queues that may be sent now, in order per endpoint:
 	// priority, then age, then device id. It locks nothing. What came after a command of the same tenant and priority that is
 	// still expanding waits for it: per device and priority commands are first sent in order.
-	Ready(ctx context.Context, heads []Head) (ready map[meterread.DeviceID][]Key, err error)
+	Ready(ctx context.Context, heads []Head) (ready map[meterread.DeviceID][]*Operation, err error)
 	// Recover lists what a new owner of the partitions must know. It costs a scan over their open operations.
 	Recover(ctx context.Context, partitions []int) (Recovered, error)
 	// Commands loads commands without their counts being in any way locked.

@@ -147,13 +147,14 @@ func (c *checker) wrote(was, is *command.Operation) {
 	}
 }
 
-// versions: each move and each late result is one version, and so is a part of an answer that came without either.
+// versions: each move and each late result is one version, and so is a part of an answer, or the device's going elsewhere, that
+// came without either.
 func (c *checker) versions(name string, was, is *command.Operation) {
 	want := int64(len(is.Moves) - len(was.Moves))
 	if was.LateResultAt.IsZero() && !is.LateResultAt.IsZero() {
 		want++
 	}
-	if want == 0 && len(is.Readings) != len(was.Readings) {
+	if want == 0 && (len(is.Readings) != len(was.Readings) || is.EndpointID != was.EndpointID) {
 		want = 1
 	}
 	if is.Version-was.Version != want && len(is.Moves) < 60 {

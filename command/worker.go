@@ -38,6 +38,7 @@ type Worker struct {
 	timers    timers                // endpoints that will have something to send
 	messages  map[string]*message   // on their way, by message id
 	flying    map[Key]*endpoint     // operations in flight, and where
+	known     int                   // of those, how many are kept as they are in the record
 	commands  commandCache
 	gateways  gatewayWatch
 	arrivals  arrivalWatch

@@ -75,6 +75,7 @@ const (
 	BugPositionApart  Name = "position apart"  // the position in the log is committed before the data
 	BugEndTwice       Name = "end twice"       // operations that have ended expire and are cancelled, too
 	BugRevisionAlways Name = "revision always" // a reading that is there is stored again as its next revision
+	BugPassedBy       Name = "passed by"       // what is known of an operation is written over what others did meanwhile
 	BugKeyIgnored     Name = "key ignored"     // an idempotency key that was used makes another command
 	BugCountedTwice   Name = "counted twice"   // an operation that ends counts two for its command
 	BugAnyTenant      Name = "any tenant"      // a device is shown to whoever knows its id

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,7 +27,12 @@ func sortOperations(ops []*command.Operation) {
 // Change implements command.Ledger.
 func (db *DB) Change(ctx context.Context, f command.Fence, need command.Need, decide func(*command.Tx) error) (command.Committed, error) {
 	var done command.Committed
+	again := false
 	err := db.write(ctx, urgent, func(t *tx) error {
+		if again { // what was known may be why
+			need = afresh(need)
+		}
+		again = true
 		var err error
 		done, err = t.change(f, need, decide)
 		return err
@@ -37,7 +43,16 @@ func (db *DB) Change(ctx context.Context, f command.Fence, need command.Need, de
 	return done, nil
 }
 
-// known is what an operation was when it was loaded.
+// afresh is need where nothing is known.
+func afresh(need command.Need) command.Need {
+	for _, o := range need.Known {
+		need.Operations = append(need.Operations, o.Key())
+	}
+	need.Known = nil
+	return need
+}
+
+// known is what an operation was when it was loaded, or seen last.
 type known struct {
 	state    command.State
 	version  int64
@@ -51,8 +66,8 @@ func (t *tx) change(f command.Fence, need command.Need, decide func(*command.Tx)
 	if err != nil {
 		return command.Committed{}, err
 	}
-	x := &command.Tx{Now: now, Operations: make(map[command.Key]*command.Operation, len(need.Operations))}
-	before, err := t.lockOperations(x, need.Operations)
+	x := &command.Tx{Now: now, Operations: make(map[command.Key]*command.Operation, len(need.Operations)+len(need.Known))}
+	before, err := t.operationsFor(x, need)
 	if err != nil {
 		return command.Committed{}, err
 	}
@@ -99,16 +114,43 @@ func (t *tx) moveApart(f command.Fence, ps []command.LogPosition) error {
 
 var keyColumns = columns("v_command text, v_device text")
 
-// lockOperations loads the operations that exist, in order of their keys, locked until the end.
-func (t *tx) lockOperations(x *command.Tx, keys []command.Key) (map[command.Key]known, error) {
-	if len(keys) == 0 {
-		return nil, nil
+// operationsFor puts the operations that a transaction needs before it: those that are known as they are known, the others loaded
+// and locked. Of the former it turns out when they are written whether they were still the same.
+func (t *tx) operationsFor(x *command.Tx, need command.Need) (map[command.Key]known, error) {
+	before := make(map[command.Key]known, len(need.Operations)+len(need.Known))
+	if len(need.Operations) > 0 {
+		if err := t.lockCommands(commandsOf(need)); err != nil {
+			return nil, err
+		}
+		if err := t.lockOperations(x, before, need.Operations); err != nil {
+			return nil, err
+		}
 	}
+	for _, o := range need.Known {
+		x.Operations[o.Key()] = o.Copy()
+		before[o.Key()] = known{o.State, o.Version, len(o.Readings), false, o.EndpointID}
+	}
+	return before, t.noteShown(x, before)
+}
+
+// commandsOf lists the commands whose operations are needed, each once.
+func commandsOf(need command.Need) []command.ID {
+	seen := map[command.ID]struct{}{}
+	for _, k := range need.Operations {
+		seen[k.CommandID] = struct{}{}
+	}
+	for _, o := range need.Known {
+		seen[o.CommandID] = struct{}{}
+	}
+	return slices.Collect(maps.Keys(seen))
+}
+
+// lockOperations loads the operations that exist, locked until the end.
+func (t *tx) lockOperations(x *command.Tx, before map[command.Key]known, keys []command.Key) error {
 	in := newInput(keyColumns, len(keys))
 	for _, k := range keys {
 		in.add(string(k.CommandID), string(k.DeviceID))
 	}
-	before := make(map[command.Key]known, len(keys))
 	err := t.each(func(rows scanner) error {
 		var r operationRow
 		if err := r.scan(rows); err != nil {
@@ -127,9 +169,9 @@ func (t *tx) lockOperations(x *command.Tx, keys []command.Key) (map[command.Key]
 		JOIN operations o ON o.command_id = v_command AND o.device_id = v_device
 		ORDER BY o.command_id, o.device_id`+t.lock("FOR NO KEY UPDATE OF o"), in.args(t.dialect)...)
 	if err != nil {
-		return nil, fmt.Errorf("load operations: %w", err)
+		return fmt.Errorf("load operations: %w", err)
 	}
-	return before, t.noteShown(x, before)
+	return nil
 }
 
 // neverShown is how long before its deadline an operation surely belongs to a command that nobody has been shown as expired,
@@ -214,7 +256,7 @@ func (t *tx) writeMoves(x *command.Tx, before map[command.Key]known) ([]command.
 			return nil, errAgain
 		}
 	}
-	if err := t.writeOperations(ops); err != nil {
+	if err := t.writeOperations(ops, before); err != nil {
 		return nil, err
 	}
 	if err := t.writeEndpoints(ops, before); err != nil {
@@ -240,18 +282,23 @@ func answersUnseen(ops []*command.Operation, before map[command.Key]known) bool 
 	})
 }
 
-var moveColumns = columns(`v_command text, v_device text, v_state text, v_open boolean, v_outcome text, v_delivery text, v_attempts bigint,
+var moveColumns = columns(`v_command text, v_device text, v_was bigint, v_state text, v_open boolean, v_outcome text, v_delivery text, v_attempts bigint,
 	v_next timestamptz, v_updated timestamptz, v_code text, v_message text, v_readings text, v_late timestamptz, v_moves text,
 	v_version bigint, v_changed bigint, v_message_id text, v_gateway text, v_epoch bigint, v_lease timestamptz`)
 
-// writeOperations writes everything of operations that moves, in one statement.
-func (t *tx) writeOperations(ops []*command.Operation) error {
+// writeOperations writes everything of operations that moves, in one statement. Those that others have moved since they were seen
+// are not there any more: errAgain.
+func (t *tx) writeOperations(ops []*command.Operation, before map[command.Key]known) error {
 	in := newInput(moveColumns, len(ops))
 	for _, o := range ops {
 		code, message := failureOf(o.Error)
-		in.add(string(o.CommandID), string(o.DeviceID), string(o.State), o.State.Open(), outcome(o.State), string(o.Delivery), o.Attempts,
+		in.add(string(o.CommandID), string(o.DeviceID), before[o.Key()].version, string(o.State), o.State.Open(), outcome(o.State), string(o.Delivery), o.Attempts,
 			o.NextAt, o.UpdatedAt, code, message, readingsJSON(o.Readings), o.LateResultAt, marshal(o.Moves),
 			o.Version, o.Changed, orNull(o.MessageID), orNull(o.Gateway), o.Epoch, o.LeaseUntil)
+	}
+	unmoved := ` AND version = v_was`
+	if fault.Bug(fault.BugPassedBy) {
+		unmoved = ``
 	}
 	n, err := t.exec(`
 		UPDATE operations
@@ -260,12 +307,12 @@ func (t *tx) writeOperations(ops []*command.Operation) error {
 			late_result_at = v_late, moves = v_moves, version = v_version, changed = v_changed,
 			message_id = v_message_id, gateway = v_gateway, epoch = v_epoch, lease_until = v_lease
 		FROM `+t.relation(in.columns, 1)+`
-		WHERE command_id = v_command AND device_id = v_device`, in.args(t.dialect)...)
+		WHERE command_id = v_command AND device_id = v_device`+unmoved, in.args(t.dialect)...)
 	if err != nil {
 		return fmt.Errorf("write operations: %w", err)
 	}
 	if n != len(ops) {
-		return fmt.Errorf("write operations: %d of %d were there", n, len(ops))
+		return fmt.Errorf("write operations: %d of %d were as they were seen: %w", n, len(ops), errAgain)
 	}
 	return nil
 }

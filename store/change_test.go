@@ -250,7 +250,8 @@ func TestShownWhileAResultIsWritten(t *testing.T) {
 	id := f.issue(tenantA, "d1").Command.ID
 	f.overdue(id)
 	runs := 0
-	done, err := db.Change(f.ctx, f.own("w"), command.Need{Operations: []command.Key{key(id, "d1")}}, func(x *command.Tx) error {
+	seen := f.operation(key(id, "d1")) // of it nothing is locked; what is loaded holds its command: nobody is shown it meanwhile
+	done, err := db.Change(f.ctx, f.own("w"), command.Need{Known: []*command.Operation{&seen}}, func(x *command.Tx) error {
 		runs++
 		o := x.Operations[key(id, "d1")]
 		if runs == 1 {
@@ -275,6 +276,41 @@ func TestShownWhileAResultIsWritten(t *testing.T) {
 	if runs != 2 || done.Changes[0].Operations[0].State != command.Expired || f.command(id).Counts.Expired != 1 {
 		t.Fatalf("%d runs, %+v", runs, done.Changes[0].Command.Counts)
 	}
+}
+
+// What is known of an operation counts as long as it is so. Whatever others did to it meanwhile stays, and is judged.
+func TestWhatIsKnownMayHavePassed(t *testing.T) {
+	eachDialect(t, func(t *testing.T, db *DB) {
+		f := fix(t, db)
+		f.direct(tenantA, "d1", "d2")
+		id := f.issue(tenantA, "d1", "d2").Command.ID
+		one, two := f.operation(key(id, "d1")), f.operation(key(id, "d2"))
+		need := command.Need{Known: []*command.Operation{&one, &two}}
+		f.change(f.own("w"), func(x *command.Tx, o *command.Operation) error { return o.Cancel(x.Now, "by another") }, key(id, "d2"))
+		runs := 0
+		done, err := db.Change(f.ctx, f.own("w"), need, func(x *command.Tx) error {
+			runs++
+			for _, o := range x.Operations {
+				if o.Over(x.Now) {
+					o.Late(x.Now)
+				} else if err := o.Succeed(x.Now); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		check(t, err)
+		c := f.command(id)
+		if runs != 2 || len(done.Changes) != 1 || c.Counts.Succeeded != 1 || c.Counts.Cancelled != 1 || c.Running() {
+			t.Fatalf("%d runs, %+v", runs, c.Counts)
+		}
+		if o := f.operation(key(id, "d2")); o.State != command.Cancelled || o.LateResultAt.IsZero() || len(o.Moves) != 2 {
+			t.Errorf("the one that was cancelled is %+v", o)
+		}
+		if need.Known[0].State != command.Queued || need.Known[1].LateResultAt != (time.Time{}) {
+			t.Error("what is known was changed in place")
+		}
+	})
 }
 
 // The other way around: the result was first, so nobody is told that the operation expired.

@@ -44,16 +44,9 @@ func (t *tx) count(now time.Time, d deltas) ([]command.Command, error) {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	if t.postgres && len(ids) > 1 {
-		// UPDATE takes its rows in whatever order it finds them: the locks come first, in ours.
-		err := t.each(func(scanner) error { return nil }, `
-			SELECT id
-			FROM commands
-			WHERE `+t.among("id", 1)+`
-			ORDER BY id
-			FOR NO KEY UPDATE`, texts(t.dialect, ids))
-		if err != nil {
-			return nil, fmt.Errorf("lock commands: %w", err)
+	if len(ids) > 1 { // UPDATE takes its rows in whatever order it finds them
+		if err := t.lockCommands(ids); err != nil {
+			return nil, err
 		}
 	}
 	in := newInput(countColumns, len(ids))
@@ -91,6 +84,24 @@ func (t *tx) count(now time.Time, d deltas) ([]command.Command, error) {
 	}
 	slices.SortFunc(cs, func(a, b command.Command) int { return compare(a.ID, b.ID) })
 	return cs, nil
+}
+
+// lockCommands locks commands until the end, in order of their ids. Whoever locks operations has locked their commands before:
+// two transactions then wait for each other in one direction only.
+func (t *tx) lockCommands(ids []command.ID) error {
+	if !t.postgres {
+		return nil
+	}
+	err := t.each(func(scanner) error { return nil }, `
+		SELECT id
+		FROM commands
+		WHERE `+t.among("id", 1)+`
+		ORDER BY id
+		FOR NO KEY UPDATE`, texts(t.dialect, ids))
+	if err != nil {
+		return fmt.Errorf("lock commands: %w", err)
+	}
+	return nil
 }
 
 var errorColumns = columns("v_command text, v_code text, v_n bigint")

@@ -92,11 +92,12 @@ func (f fixture) endByKeys(id command.ID, after meterread.DeviceID, limit int) (
 			return err
 		}
 		open, err := x.heldBy(`
-			SELECT command_id, device_id, state
-			FROM operations
-			WHERE command_id = $1 AND device_id > $2 AND `+yetToEnd+`
-			ORDER BY device_id
-			LIMIT $3 FOR NO KEY UPDATE`, string(id), string(after), limit)
+			WHERE command_id = $1 AND device_id IN (
+				SELECT device_id
+				FROM operations
+				WHERE command_id = $1 AND device_id > $2 AND `+yetToEnd+`
+				ORDER BY device_id
+				LIMIT $3)`, string(id), string(after), limit)
 		if err != nil || len(open) == 0 {
 			more = false
 			return err

@@ -65,6 +65,9 @@ func (e *ending) run(f command.Fence, ids []command.ID, after meterread.DeviceID
 		return done, "", false, err
 	}
 	done.Now = now
+	if err := e.lockCommands(ids); err != nil {
+		return done, "", false, err
+	}
 	found, err := e.lockSome(f, now, ids, after, limit)
 	if err != nil || len(found) == 0 {
 		return done, after, false, err
@@ -256,15 +259,25 @@ type held struct {
 	state command.State
 }
 
-// heldBy runs a query of command_id, device_id and state.
-func (t *tx) heldBy(query string, args ...any) ([]held, error) {
+// heldBy lists and locks the operations that a condition is true for, in order of their keys, and their commands before.
+func (t *tx) heldBy(where string, args ...any) ([]held, error) {
+	var ids []command.ID
+	if err := t.list(&ids, `SELECT DISTINCT command_id FROM operations`+where, args...); err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	if err := t.lockCommands(ids); err != nil {
+		return nil, err
+	}
 	var list []held
 	err := t.each(func(row scanner) error {
 		var h held
 		err := row.Scan(&h.CommandID, &h.DeviceID, &h.state)
 		list = append(list, h)
 		return err
-	}, query, args...)
+	}, `
+		SELECT command_id, device_id, state
+		FROM operations`+where+`
+		ORDER BY command_id, device_id`+t.lock("FOR NO KEY UPDATE"), args...)
 	return list, err
 }
 

@@ -142,14 +142,12 @@ func (t *tx) cancelDevices(now time.Time, tenant fleet.Tenant, ids []fleet.Devic
 // but for those that have expired already.
 func (t *tx) openOf(now time.Time, tenant fleet.Tenant, ids []fleet.DeviceID, parts []int) ([]held, error) {
 	open, err := t.heldBy(`
-		SELECT command_id, device_id, state
-		FROM operations
 		WHERE open AND tenant = $1 AND expires_at > $4
 			AND (command_id, device_id) IN (
 				SELECT command_id, device_id FROM operations WHERE open AND tenant = $1 AND `+t.among("device_id", 2)+`
 				UNION
 				SELECT command_id, device_id FROM operations WHERE outcome IS NULL AND `+t.among("endpoint_id", 2)+` AND `+t.amongInts("partition", 3)+`)
-		ORDER BY command_id, device_id`+t.lock("FOR NO KEY UPDATE"), string(tenant), texts(t.dialect, ids), ints(t.dialect, parts), timeText(now))
+		`, string(tenant), texts(t.dialect, ids), ints(t.dialect, parts), timeText(now))
 	if err != nil {
 		return nil, fmt.Errorf("look for open operations: %w", err)
 	}
@@ -167,10 +165,7 @@ func (t *tx) moveDevices(now time.Time, tenant fleet.Tenant, devices []fleet.Dev
 		in.add(string(d.ID), string(d.EndpointID), t.partitionOf(d.EndpointID), marshal(d.Info()))
 	}
 	queued, err := t.heldBy(`
-		SELECT command_id, device_id, state
-		FROM operations
-		WHERE open AND tenant = $1 AND `+t.among("device_id", 2)+` AND state = 'queued'
-		ORDER BY command_id, device_id`+t.lock("FOR NO KEY UPDATE"), string(tenant), texts(t.dialect, ids))
+		WHERE open AND tenant = $1 AND `+t.among("device_id", 2)+` AND state = 'queued'`, string(tenant), texts(t.dialect, ids))
 	if err != nil {
 		return fmt.Errorf("look for queued operations: %w", err)
 	}
@@ -189,7 +184,7 @@ func (t *tx) moveDevices(now time.Time, tenant fleet.Tenant, devices []fleet.Dev
 	for _, c := range cs {
 		_, err := t.exec(`
 			UPDATE operations
-			SET endpoint_id = v_endpoint, partition = v_partition, device = v_info, changed = $2
+			SET endpoint_id = v_endpoint, partition = v_partition, device = v_info, version = version + 1, changed = $2
 			FROM `+t.relation(in.columns, 3)+`
 			WHERE command_id = $1 AND device_id = v_device AND open AND state = 'queued'`, in.args(t.dialect, string(c.ID), c.Version)...)
 		if err != nil {

@@ -43,13 +43,14 @@ type twins struct {
 	twin    command.Fence
 	offset  int64 // of the sequence numbers
 	read    int
+	seen    map[command.Key][2]*command.Operation // as they were seen last in each
 
 	began  time.Time    // the step
 	expire [2]time.Time // when what lasts for less than 2 s ends, in the one that is first and in the other; zero: there is none
 }
 
 func newTwins(rt *rapid.T, t *testing.T, db *DB, n int) *twins {
-	w := &twins{rt: rt, f: fix(t, db), n: n, tenant: fleet.Tenant(fmt.Sprint("t", n))}
+	w := &twins{rt: rt, f: fix(t, db), n: n, tenant: fleet.Tenant(fmt.Sprint("t", n)), seen: map[command.Key][2]*command.Operation{}}
 	w.model = commandtest.NewLedger(db.partitions, func() time.Time {
 		now, err := db.Now(w.f.ctx)
 		check(t, err)
@@ -276,14 +277,24 @@ func (w *twins) load(l command.Ledger, need command.Need, offset int64) []operat
 
 // move takes some operations a random step on, in both.
 func (w *twins) move() {
-	var need command.Need
+	var keys []command.Key
+	var need, modelNeed command.Need
 	for range rapid.IntRange(1, 4).Draw(w.rt, "operations") {
-		need.Operations = append(need.Operations, command.Key{CommandID: w.pick(), DeviceID: rapid.SampledFrom(w.devices).Draw(w.rt, "device")})
+		k := command.Key{CommandID: w.pick(), DeviceID: rapid.SampledFrom(w.devices).Draw(w.rt, "device")}
+		if slices.Contains(keys, k) {
+			continue
+		}
+		keys = append(keys, k)
+		if was, ok := w.seen[k]; ok && rapid.Bool().Draw(w.rt, "known") { // whatever has become of it meanwhile
+			need.Known, modelNeed.Known = append(need.Known, was[0]), append(modelNeed.Known, was[1])
+		} else {
+			need.Operations, modelNeed.Operations = append(need.Operations, k), append(modelNeed.Operations, k)
+		}
 	}
-	steps := rapid.SliceOfN(rapid.SampledFrom(command.States), len(need.Operations), -1).Draw(w.rt, "to")
+	steps := rapid.SliceOfN(rapid.SampledFrom(command.States), len(keys), -1).Draw(w.rt, "to")
 	later := rapid.Bool().Draw(w.rt, "later")
 	decide := func(x *command.Tx) error {
-		for i, k := range need.Operations {
+		for i, k := range keys {
 			switch o := x.Operations[k]; {
 			case o == nil:
 			case !o.State.Open():
@@ -301,7 +312,7 @@ func (w *twins) move() {
 		return nil
 	}
 	real, err := w.f.Change(w.f.ctx, w.real, need, decide)
-	twin, modelErr := w.model.Change(w.f.ctx, w.twin, need, decide)
+	twin, modelErr := w.model.Change(w.f.ctx, w.twin, modelNeed, decide)
 	if !w.failed("move", err, modelErr) {
 		w.changes(real, twin)
 	}
@@ -313,6 +324,9 @@ func (w *twins) changes(real, twin command.Committed) {
 		m := twin.Changes[i]
 		w.same("change", []any{c.From, c.Bulk, summarize(c.Command, w.offset)}, []any{m.From, m.Bulk, summarize(m.Command, 0)})
 		w.same("moved", w.plain(c.Operations, w.offset), w.plain(m.Operations, 0))
+		for j, o := range c.Operations {
+			w.seen[o.Key()] = [2]*command.Operation{o, m.Operations[j]}
+		}
 	}
 }
 
@@ -372,7 +386,13 @@ func (w *twins) ready() {
 	real, err := w.f.Ready(w.f.ctx, heads)
 	twin, modelErr := w.model.Ready(w.f.ctx, heads)
 	w.failed("ready", err, modelErr)
-	w.same("ready", real, twin)
+	w.same("ready", keysOf(real), keysOf(twin))
+	for endpoint, ops := range real {
+		w.same("heads", w.plain(ops, w.offset), w.plain(twin[endpoint], 0))
+		for i, o := range ops {
+			w.seen[o.Key()] = [2]*command.Operation{o, twin[endpoint][i]}
+		}
+	}
 }
 
 // look asks what workers look around for. Other walks left their commands in the real record.

@@ -108,7 +108,17 @@ func (f fixture) ready(h ...command.Head) map[meterread.DeviceID][]command.Key {
 	f.Helper()
 	got, err := f.Ready(f.ctx, h)
 	check(f, err)
-	return got
+	return keysOf(got)
+}
+
+func keysOf(ready map[meterread.DeviceID][]*command.Operation) map[meterread.DeviceID][]command.Key {
+	keys := make(map[meterread.DeviceID][]command.Key, len(ready))
+	for endpoint, ops := range ready {
+		for _, o := range ops {
+			keys[endpoint] = append(keys[endpoint], o.Key())
+		}
+	}
+	return keys
 }
 
 func TestReady(t *testing.T) {

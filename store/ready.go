@@ -15,8 +15,8 @@ const readyRounds = 8
 
 // Ready implements command.Ledger. It answers with one operation per device at most, since one may be in flight per
 // device, and nothing that has less than two seconds left.
-func (db *DB) Ready(ctx context.Context, heads []command.Head) (map[meterread.DeviceID][]command.Key, error) {
-	ready := make(map[meterread.DeviceID][]command.Key, len(heads))
+func (db *DB) Ready(ctx context.Context, heads []command.Head) (map[meterread.DeviceID][]*command.Operation, error) {
+	ready := make(map[meterread.DeviceID][]*command.Operation, len(heads))
 	err := db.single(ctx, func(t *tx) error {
 		clear(ready)
 		ask := make([]head, 0, len(heads))
@@ -52,19 +52,19 @@ type head struct {
 
 // gather takes the oldest operation of each device from the rows of each head. It answers with the heads that may have
 // more: those whose rows were cut off, and that have room because of devices that came more than once.
-func gather(ready map[meterread.DeviceID][]command.Key, ask []head, rows [][]command.Key) []head {
+func gather(ready map[meterread.DeviceID][]*command.Operation, ask []head, rows [][]*command.Operation) []head {
 	var more []head
 	for i, h := range ask {
 		cut := len(rows[i]) >= h.room
 		seen := map[meterread.DeviceID]bool{}
 		found := h.busy[:len(h.busy):len(h.busy)]
-		for _, k := range rows[i] {
-			if seen[k.DeviceID] {
+		for _, o := range rows[i] {
+			if seen[o.DeviceID] {
 				continue
 			}
-			seen[k.DeviceID] = true
-			found = append(found, k.DeviceID)
-			ready[h.Endpoint] = append(ready[h.Endpoint], k)
+			seen[o.DeviceID] = true
+			found = append(found, o.DeviceID)
+			ready[h.Endpoint] = append(ready[h.Endpoint], o)
 			h.room--
 		}
 		if cut && h.room > 0 {
@@ -100,8 +100,8 @@ const inTurn = `NOT EXISTS (
 const queueOrder = `priority DESC, seq, device_id`
 
 // heads reads the head of each queue, in order. A queue is read no further than its limit.
-func (t *tx) heads(ask []head) ([][]command.Key, error) {
-	rows := make([][]command.Key, len(ask))
+func (t *tx) heads(ask []head) ([][]*command.Operation, error) {
+	rows := make([][]*command.Operation, len(ask))
 	if !t.postgres {
 		// SQLite's own clock knows milliseconds; an operation may be younger than that.
 		now, err := t.now()
@@ -109,13 +109,8 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 			return nil, err
 		}
 		for i, h := range ask {
-			err := t.each(func(row scanner) error {
-				var k command.Key
-				err := row.Scan(&k.CommandID, &k.DeviceID)
-				rows[i] = append(rows[i], k)
-				return err
-			}, t.growing()+`
-				SELECT command_id, device_id
+			rows[i], err = t.operations(t.growing()+`
+				SELECT `+operationColumns("")+`
 				FROM operations
 				WHERE outcome IS NULL AND partition = $1 AND endpoint_id = $2 AND priority >= $3
 					AND state = 'queued' AND next_at <= $6 AND expires_at > $7
@@ -133,16 +128,19 @@ func (t *tx) heads(ask []head) ([][]command.Key, error) {
 		in.add(string(h.Endpoint), h.Partition, h.room, h.MinPriority, texts(t.dialect, h.busy), i)
 	}
 	err := t.each(func(row scanner) error {
+		var r operationRow
 		var i int
-		var k command.Key
-		err := row.Scan(&i, &k.CommandID, &k.DeviceID)
-		rows[i] = append(rows[i], k)
+		if err := r.scan(row, &i); err != nil {
+			return err
+		}
+		o, err := r.operation()
+		rows[i] = append(rows[i], o)
 		return err
 	}, t.growing()+`
-		SELECT v_n, o.command_id, o.device_id
+		SELECT `+operationColumns("o")+`, v_n
 		FROM `+t.relation(in.columns, 1)+`
 		CROSS JOIN LATERAL (
-			SELECT command_id, device_id, priority, seq
+			SELECT *
 			FROM operations
 			WHERE outcome IS NULL AND partition = v_partition AND endpoint_id = v_endpoint AND priority >= v_priority
 				AND state = 'queued' AND next_at <= `+t.clock(0)+` AND expires_at > `+t.clock(2)+`

@@ -216,6 +216,7 @@ func (l *Ledger) moveOf(d fleet.Device) (touched []command.ID) {
 		if o.DeviceID == d.ID && o.State == command.Queued {
 			o = l.load(o)
 			o.EndpointID, o.Partition, o.Device = d.EndpointID, l.partitionOf(d), d.Info()
+			o.Version++
 			queued = append(queued, o)
 		}
 	}

@@ -3,6 +3,8 @@ package commandtest
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -67,25 +69,23 @@ func (l *Ledger) Now(context.Context) (time.Time, error) { return l.now(), nil }
 
 // load copies an operation, so that what moves the copy leaves the record alone.
 func (l *Ledger) load(o *command.Operation) *command.Operation {
-	c := *o
-	c.Moves, c.Readings = slices.Clip(o.Moves), slices.Clip(o.Readings)
+	c := o.Copy()
 	c.ShownExpired = l.commands[o.CommandID].ShownExpired
-	return &c
+	return c
 }
 
 // store puts an operation in as it is now.
 func (l *Ledger) store(o *command.Operation) {
 	was := l.operations[o.Key()]
-	kept := *o
-	kept.Moves, kept.Readings = slices.Clip(o.Moves), slices.Clip(o.Readings)
-	l.Wrote(was, &kept)
-	l.operations[o.Key()] = &kept
+	kept := o.Copy()
+	l.Wrote(was, kept)
+	l.operations[o.Key()] = kept
 	list := l.of[o.CommandID]
 	i, found := slices.BinarySearchFunc(list, o.DeviceID, func(o *command.Operation, d meterread.DeviceID) int { return cmp.Compare(o.DeviceID, d) })
 	if found {
-		list[i] = &kept
+		list[i] = kept
 	} else {
-		l.of[o.CommandID] = slices.Insert(list, i, &kept)
+		l.of[o.CommandID] = slices.Insert(list, i, kept)
 	}
 }
 
@@ -104,24 +104,14 @@ func (l *Ledger) Change(_ context.Context, f command.Fence, need command.Need, d
 	if !l.fenced(f) {
 		return command.Committed{}, command.ErrLost
 	}
-	x := &command.Tx{
-		Now: l.now(), Operations: make(map[command.Key]*command.Operation, len(need.Operations)),
-		Devices: make(map[meterread.DeviceID]fleet.Device, len(need.Devices)),
+	x, before, err := l.decided(need, false, decide)
+	if err == nil && l.passedBy(x, before) {
+		x, before, err = l.decided(need, true, decide)
 	}
-	for _, k := range need.Operations {
-		if o := l.operations[k]; o != nil {
-			x.Operations[k] = l.load(o)
-		}
-	}
-	for _, id := range need.Devices {
-		if d, ok := l.devices[id]; ok {
-			x.Devices[id] = d
-		}
-	}
-	if err := decide(x); err != nil {
+	if err != nil {
 		return command.Committed{}, err
 	}
-	done := command.Committed{Now: x.Now, Changes: l.writeMoves(x), Readings: l.storeReadings(x)}
+	done := command.Committed{Now: x.Now, Changes: l.writeMoves(x, before), Readings: l.storeReadings(x)}
 	l.storeLetters(x)
 	for _, p := range x.Positions {
 		l.partitions[p.Partition].at = p
@@ -129,18 +119,76 @@ func (l *Ledger) Change(_ context.Context, f command.Fence, need command.Need, d
 	return done, nil
 }
 
+// decided is what decide makes of what is needed, and what the operations were before; afresh: also of what is known, as it is in
+// the record.
+func (l *Ledger) decided(need command.Need, afresh bool, decide func(*command.Tx) error) (x *command.Tx, before map[command.Key]*command.Operation, err error) {
+	before = map[command.Key]*command.Operation{}
+	x = &command.Tx{
+		Now: l.now(), Operations: make(map[command.Key]*command.Operation, len(need.Operations)+len(need.Known)),
+		Devices: make(map[meterread.DeviceID]fleet.Device, len(need.Devices)),
+	}
+	for _, k := range need.Operations {
+		if o := l.operations[k]; o != nil {
+			before[k] = o
+		}
+	}
+	for _, o := range need.Known {
+		if afresh {
+			o = l.operations[o.Key()]
+		} else {
+			l.believable(o)
+		}
+		before[o.Key()] = o
+	}
+	for k, o := range before {
+		x.Operations[k] = l.load(o)
+	}
+	for _, id := range need.Devices {
+		if d, ok := l.devices[id]; ok {
+			x.Devices[id] = d
+		}
+	}
+	return x, before, decide(x)
+}
+
+// believable panics when an operation that is believed to be the one of a version in the record is another.
+func (l *Ledger) believable(o *command.Operation) {
+	is := l.operations[o.Key()]
+	if is.Version != o.Version {
+		return
+	}
+	if was := o.Copy(); !reflect.DeepEqual(was, is.Copy()) {
+		panic(fmt.Sprintf("commandtest: believed to be\n%+v, is\n%+v", was, is))
+	}
+}
+
+// passedBy says whether an operation that decide moved is of another version in the record than it was believed to be.
+func (l *Ledger) passedBy(x *command.Tx, before map[command.Key]*command.Operation) bool {
+	for k, was := range before {
+		if was.Version != l.operations[k].Version && isMoved(was, x.Operations[k]) {
+			return true
+		}
+	}
+	return false
+}
+
+func isMoved(was, is *command.Operation) bool {
+	return is.Version != was.Version || len(is.Readings) != len(was.Readings)
+}
+
 // writeMoves writes the operations that decide moved and what follows from them for their commands.
-func (l *Ledger) writeMoves(x *command.Tx) []command.Change {
+func (l *Ledger) writeMoves(x *command.Tx, before map[command.Key]*command.Operation) []command.Change {
 	var moved []*command.Operation
 	for k, o := range x.Operations {
-		was := l.operations[k]
-		if o.Version == was.Version && len(o.Readings) != len(was.Readings) {
+		was := before[k]
+		if !isMoved(was, o) {
+			continue
+		}
+		if o.Version == was.Version { // a part of its answer came
 			o.Version++
 			o.UpdatedAt = x.Now
 		}
-		if o.Version != was.Version {
-			moved = append(moved, o)
-		}
+		moved = append(moved, o)
 	}
 	slices.SortFunc(moved, func(a, b *command.Operation) int { return compareKeys(a.Key(), b.Key()) })
 	return l.write(x.Now, moved)

@@ -20,8 +20,8 @@ const (
 )
 
 // Ready implements command.Ledger.
-func (l *Ledger) Ready(_ context.Context, heads []command.Head) (map[meterread.DeviceID][]command.Key, error) {
-	ready := make(map[meterread.DeviceID][]command.Key, len(heads))
+func (l *Ledger) Ready(_ context.Context, heads []command.Head) (map[meterread.DeviceID][]*command.Operation, error) {
+	ready := make(map[meterread.DeviceID][]*command.Operation, len(heads))
 	now := l.now()
 	for _, h := range heads {
 		var queue []*command.Operation
@@ -40,7 +40,7 @@ func (l *Ledger) Ready(_ context.Context, heads []command.Head) (map[meterread.D
 		for _, o := range queue {
 			if len(ready[h.Endpoint]) < h.Limit && !found[o.DeviceID] {
 				found[o.DeviceID] = true
-				ready[h.Endpoint] = append(ready[h.Endpoint], o.Key())
+				ready[h.Endpoint] = append(ready[h.Endpoint], l.load(o))
 			}
 		}
 	}

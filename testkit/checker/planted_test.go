@@ -36,6 +36,7 @@ var planted = []struct {
 	{fault.BugPositionApart, (*town).killBackendsOften, []string{"lost"}, nil},
 	{fault.BugEndTwice, nil, []string{"two ends", "moves", "counts"}, nil},
 	{fault.BugRevisionAlways, nil, []string{"stored twice"}, nil},
+	{fault.BugPassedBy, nil, []string{"two ends", "moves", "counts"}, nil},
 	{fault.BugKeyIgnored, nil, []string{"key"}, nil},
 	{fault.BugCountedTwice, nil, []string{"counts"}, nil},
 	{fault.BugAnyTenant, nil, []string{"leak"}, nil},
