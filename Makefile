@@ -10,6 +10,8 @@ PKG ?= ./...
 SERVERS := go run ./testkit/cmd/servers --
 REPORT := go run ./testkit/cmd/report
 FUZZ := go run ./testkit/cmd/fuzz
+# Collecting garbage is a third of what tests with the race detector do, and there is memory.
+test: export GOGC ?= 400
 # CPU time that each fuzz target is to have had, over all runs of make fuzz.
 FUZZTIME ?= 30m
 
