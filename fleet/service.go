@@ -69,8 +69,8 @@ type NewDevice struct {
 
 // CreateDevice adds a device. A direct device or an IPC gets a secret, which is answered this once; a meter has none.
 // Complaints are *Invalid; an id that is in use, by whomever, is ErrTaken.
-func (s *Service) CreateDevice(ctx context.Context, t Tenant, n NewDevice) (Device, *Credentials, error) {
-	d := Device{ID: n.ID, Tenant: t, Name: n.Name, Kind: n.Kind, EndpointID: n.EndpointID, Route: n.Route, Tags: n.Tags,
+func (s *Service) CreateDevice(ctx context.Context, by Actor, n NewDevice) (Device, *Credentials, error) {
+	d := Device{ID: n.ID, Tenant: by.Tenant, Name: n.Name, Kind: n.Kind, EndpointID: n.EndpointID, Route: n.Route, Tags: n.Tags,
 		Groups: n.Groups, Enabled: n.Enabled == nil || *n.Enabled}
 	d = d.withDefaults()
 	wrong := &Invalid{}
@@ -89,7 +89,7 @@ func (s *Service) CreateDevice(ctx context.Context, t Tenant, n NewDevice) (Devi
 		secret := NewSecret()
 		mac, shown = s.pepper.MAC(secret), credentials(d.ID, secret)
 	}
-	made, err := s.registry.CreateDevice(ctx, d, mac)
+	made, err := s.registry.CreateDevice(ctx, by, d, mac)
 	if errors.Is(err, ErrNotFound) {
 		return Device{}, nil, &Invalid{Fields: []FieldError{{"/endpoint_id", notAnIPC}}}
 	}
@@ -155,12 +155,12 @@ type DevicePatch struct {
 const patchTries = 3
 
 // PatchDevice changes a device. Disabling it cancels its open operations; moving it takes along what has not been sent.
-func (s *Service) PatchDevice(ctx context.Context, t Tenant, id DeviceID, p DevicePatch) (Device, error) {
+func (s *Service) PatchDevice(ctx context.Context, by Actor, id DeviceID, p DevicePatch) (Device, error) {
 	var updated Device
 	var touched []string
 	var err error
 	for range patchTries {
-		updated, touched, err = s.patch(ctx, t, id, p)
+		updated, touched, err = s.patch(ctx, by, id, p)
 		if _, gone := errors.AsType[*UnknownGroup](err); !gone {
 			break
 		}
@@ -174,8 +174,8 @@ func (s *Service) PatchDevice(ctx context.Context, t Tenant, id DeviceID, p Devi
 
 // patch is one try of PatchDevice. *UnknownGroup is the error of a group that the device was in and that has been deleted
 // since.
-func (s *Service) patch(ctx context.Context, t Tenant, id DeviceID, p DevicePatch) (Device, []string, error) {
-	d, err := s.registry.Device(ctx, t, id)
+func (s *Service) patch(ctx context.Context, by Actor, id DeviceID, p DevicePatch) (Device, []string, error) {
+	d, err := s.registry.Device(ctx, by.Tenant, id)
 	if err != nil {
 		return Device{}, nil, err
 	}
@@ -190,7 +190,7 @@ func (s *Service) patch(ctx context.Context, t Tenant, id DeviceID, p DevicePatc
 	if err := wrong.OrNil(); err != nil {
 		return Device{}, nil, err
 	}
-	updated, touched, err := s.registry.UpdateDevice(ctx, d)
+	updated, touched, err := s.registry.UpdateDevice(ctx, by, d)
 	if p.Groups != nil {
 		err = d.pointOut(err)
 	}
@@ -238,8 +238,8 @@ func (p DevicePatch) apply(d Device) Device {
 }
 
 // DeleteDevice removes a device and cancels its open operations; ErrInUse for an IPC with meters.
-func (s *Service) DeleteDevice(ctx context.Context, t Tenant, id DeviceID) error {
-	touched, err := s.registry.DeleteDevice(ctx, t, id)
+func (s *Service) DeleteDevice(ctx context.Context, by Actor, id DeviceID) error {
+	touched, err := s.registry.DeleteDevice(ctx, by, id)
 	if err != nil {
 		return fmt.Errorf("delete device: %w", err)
 	}
@@ -249,8 +249,8 @@ func (s *Service) DeleteDevice(ctx context.Context, t Tenant, id DeviceID) error
 
 // RotateCredentials gives a direct device or an IPC a new secret, answered this once. The old one is refused, and
 // sessions that came in by it are ended, within 5 s.
-func (s *Service) RotateCredentials(ctx context.Context, t Tenant, id DeviceID) (Device, *Credentials, error) {
-	d, err := s.registry.Device(ctx, t, id)
+func (s *Service) RotateCredentials(ctx context.Context, by Actor, id DeviceID) (Device, *Credentials, error) {
+	d, err := s.registry.Device(ctx, by.Tenant, id)
 	if err != nil {
 		return Device{}, nil, fmt.Errorf("rotate credentials: %w", err)
 	}
@@ -258,7 +258,7 @@ func (s *Service) RotateCredentials(ctx context.Context, t Tenant, id DeviceID) 
 		return Device{}, nil, &Invalid{Fields: []FieldError{{"", "a meter has no credentials: its IPC signs in"}}}
 	}
 	secret := NewSecret()
-	if err := s.registry.SetSecret(ctx, t, id, s.pepper.MAC(secret)); err != nil {
+	if err := s.registry.SetSecret(ctx, by, id, s.pepper.MAC(secret)); err != nil {
 		return Device{}, nil, fmt.Errorf("rotate credentials: %w", err)
 	}
 	return d, credentials(id, secret), nil

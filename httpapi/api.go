@@ -24,6 +24,7 @@ type Options struct {
 	Commands Commands
 	Fleet    *fleet.Service
 	Sessions Sessions
+	Audit    AuditLog
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 	Gatherer prometheus.Gatherer // what /metrics shows
@@ -41,6 +42,7 @@ type API struct {
 	commands Commands
 	fleet    *fleet.Service
 	sessions Sessions
+	audit    AuditLog
 	logger   *slog.Logger
 	checks   map[string]func(context.Context) error
 	alarms   func() []string
@@ -69,7 +71,7 @@ type times struct {
 
 // New makes an API and its OpenAPI description.
 func New(o Options) (*API, error) {
-	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
+	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, audit: o.Audit, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
 		mux: http.NewServeMux(), routes: map[string]route{},
 		tokens: newTokenCache(o.Fleet.Authenticate), limits: newLimiter(o.Requests, o.Burst), outage: newOutage(), metrics: newMetrics(o.Metrics),
 		times: times{request: 30 * time.Second, body: 15 * time.Second, write: 10 * time.Second, heartbeat: 15 * time.Second},
@@ -82,6 +84,7 @@ func New(o Options) (*API, error) {
 	a.addReadings()
 	a.addLetters()
 	a.addTokens()
+	a.addAudit()
 	a.completeDescription()
 	spec, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
 const tenant = fleet.Tenant("acme")
 
+// by is somebody of the tenant who does something.
+func by(t fleet.Tenant) fleet.Actor { return fleet.Actor{Token: fleet.Token{Tenant: t}} }
+
 // server is an API on a real socket, over fakes.
 type server struct {
 	t        *testing.T
@@ -127,7 +130,7 @@ func (s *server) token(scopes ...fleet.Scope) (secret, id string) {
 
 func (s *server) tokenOf(t fleet.Tenant, scopes ...fleet.Scope) (secret, id string) {
 	s.t.Helper()
-	token, secret, err := s.fleet.GrantToken(s.t.Context(), t, fleet.NewToken{Name: "test", Scopes: scopes})
+	token, secret, err := s.fleet.GrantToken(s.t.Context(), by(t), fleet.NewToken{Name: "test", Scopes: scopes})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -56,3 +56,9 @@ func scopeNames(any []fleet.Scope) string {
 	}
 	return strings.Join(names, " or ")
 }
+
+// actor is who asks, and by which request.
+func actor(ctx context.Context, by fleet.Token) fleet.Actor {
+	c := callOf(ctx)
+	return fleet.Actor{Token: by, RequestID: c.id, RemoteAddr: c.r.RemoteAddr}
+}

@@ -38,6 +38,7 @@ func describe() huma.Config {
 		{Name: "fleet", Description: "Devices, IPCs and groups."},
 		{Name: "dead letters", Description: "What could not be understood, or was given up."},
 		{Name: "tokens", Description: "Who may do what."},
+		{Name: "audit", Description: "Who did what."},
 		{Name: "health", Description: "For operators; needs no token."},
 	}
 	return config
@@ -60,6 +61,9 @@ var names = map[reflect.Type]string{
 	reflect.TypeFor[fieldError]():            "FieldError",
 	reflect.TypeFor[fleet.Info]():            "DeviceInfo",
 	reflect.TypeFor[madeToken]():             "NewTokenWithSecret",
+	reflect.TypeFor[fleet.Entry]():           "AuditEntry",
+	reflect.TypeFor[fleet.EntryActor]():      "AuditActor",
+	reflect.TypeFor[fleet.EntryObject]():     "AuditObject",
 	reflect.TypeFor[members]():               "Members",
 	reflect.TypeFor[letterSelection]():       "LetterSelection",
 }
@@ -89,6 +93,9 @@ func (a *API) completeDescription() {
 	}
 	object := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
 	schemas["Event"].Properties["data"] = object
+	for _, name := range []string{"before", "after"} {
+		schemas["AuditEntry"].Properties[name] = &huma.Schema{AnyOf: []*huma.Schema{object, {Type: "null"}}, Description: schemas["AuditEntry"].Properties[name].Description}
+	}
 	optional := func(schema, property, ref string) {
 		schemas[schema].Properties[property] = &huma.Schema{AnyOf: []*huma.Schema{{Ref: "#/components/schemas/" + ref}, {Type: "null"}}}
 	}
@@ -105,6 +112,9 @@ func (a *API) completeDescription() {
 		enum(schemas[name].Properties["kind"], command.Kinds)
 		enum(schemas[name].Properties["mode"], []command.Mode{command.Realtime, command.Async})
 	}
+	enum(schemas["AuditEntry"].Properties["action"], fleet.Actions)
+	enum(schemas["AuditActor"].Properties["kind"], []fleet.ActorKind{fleet.ByToken, fleet.ByUser, fleet.BySystem})
+	enum(schemas["AuditObject"].Properties["kind"], fleet.ObjectKinds)
 	enum(schemas["NewToken"].Properties["scopes"].Items, fleet.Scopes)
 	enum(schemas["Token"].Properties["scopes"].Items, fleet.Scopes)
 	schemas["CommandRequest"].Required = []string{"kind", "targets"}

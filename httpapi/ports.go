@@ -21,10 +21,10 @@ type Commands interface {
 // Issuer takes commands.
 type Issuer interface {
 	// Issue commits a command. replayed says that it was there before, under the same key.
-	Issue(ctx context.Context, by fleet.Token, r command.Request, key command.Idempotency) (v command.View, replayed bool, err error)
+	Issue(ctx context.Context, by fleet.Actor, r command.Request, key command.Idempotency) (v command.View, replayed bool, err error)
 	// Cancel ends what is open of a command; Retry makes a new one for those that did not succeed.
-	Cancel(ctx context.Context, by fleet.Token, id command.ID) (command.View, error)
-	Retry(ctx context.Context, by fleet.Token, id command.ID, key command.Idempotency) (command.View, bool, error)
+	Cancel(ctx context.Context, by fleet.Actor, id command.ID) (command.View, error)
+	Retry(ctx context.Context, by fleet.Actor, id command.ID, key command.Idempotency) (command.View, bool, error)
 }
 
 // Watcher follows one command.
@@ -56,6 +56,12 @@ type Letters interface {
 	Discard(ctx context.Context, by command.Actor, id string) (command.DeadLetter, error)
 	// DecideMany replays or discards many, up to a bound; again says that the key was used before.
 	DecideMany(ctx context.Context, by command.Actor, as string, r command.LetterSelection, key command.Idempotency) (done command.BulkDecision, again bool, err error)
+}
+
+// AuditLog is who did what.
+type AuditLog interface {
+	// Audit lists entries of a tenant, newest first.
+	Audit(ctx context.Context, tenant fleet.Tenant, f fleet.AuditFilter, p command.Page) (command.List[fleet.Entry], error)
 }
 
 // Sessions says who is connected; command.Presence is one.

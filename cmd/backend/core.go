@@ -112,7 +112,7 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 		},
 	})
 	api, err := httpapi.New(httpapi.Options{
-		Commands: service, Fleet: devices, Sessions: c.live, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
+		Commands: service, Fleet: devices, Sessions: c.live, Audit: c.db, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
 		Requests: rate.Limit(c.limits.RequestRate), Burst: int(2 * c.limits.RequestRate),
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 // grant makes a token and gives its secret.
 func grant(ctx context.Context, db *store.DB, settings store.Settings, tenant fleet.Tenant, name string, scopes []fleet.Scope) (string, error) {
 	service := fleet.NewService(fleet.Options{Registry: db, Tokens: db, Pepper: settings.Pepper})
-	_, secret, err := service.GrantToken(ctx, tenant, fleet.NewToken{Name: name, Scopes: scopes})
+	_, secret, err := service.GrantToken(ctx, commandLine(tenant), fleet.NewToken{Name: name, Scopes: scopes})
 	if err != nil {
 		return "", fmt.Errorf("make a token: %w", err)
 	}
