@@ -25,6 +25,9 @@ const (
 	systemPrefix = "system:"
 )
 
+// UserID is the id of a user as an actor.
+func UserID(name string) string { return userPrefix + name }
+
 // KindOfActor is the kind of the actor with this id.
 func KindOfActor(id string) ActorKind {
 	switch {

@@ -22,6 +22,10 @@ const (
 	GroupRemove       Action = "group.remove"
 	TokenCreate       Action = "token.create"
 	TokenDelete       Action = "token.delete"
+	UserCreate        Action = "user.create"
+	UserDelete        Action = "user.delete"
+	SessionCreate     Action = "session.create"
+	SessionDelete     Action = "session.delete"
 	CommandIssue      Action = "command.issue"
 	CommandRetry      Action = "command.retry"
 	CommandCancel     Action = "command.cancel"
@@ -31,7 +35,7 @@ const (
 
 // Actions lists every action there is.
 var Actions = []Action{DeviceCreate, DeviceUpdate, DeviceDelete, DeviceCredentials, DeviceImport, GroupCreate, GroupUpdate,
-	GroupDelete, GroupAdd, GroupRemove, TokenCreate, TokenDelete, CommandIssue, CommandRetry, CommandCancel, LetterReplay, LetterDiscard}
+	GroupDelete, GroupAdd, GroupRemove, TokenCreate, TokenDelete, UserCreate, UserDelete, SessionCreate, SessionDelete, CommandIssue, CommandRetry, CommandCancel, LetterReplay, LetterDiscard}
 
 // ObjectKind is what kind of thing something was done to.
 type ObjectKind string
@@ -41,12 +45,14 @@ const (
 	OnDevice  ObjectKind = "device"
 	OnGroup   ObjectKind = "group"
 	OnToken   ObjectKind = "token"
+	OnUser    ObjectKind = "user"
+	OnSession ObjectKind = "session"
 	OnCommand ObjectKind = "command"
 	OnLetter  ObjectKind = "dead_letter"
 )
 
 // ObjectKinds lists every kind of object there is.
-var ObjectKinds = []ObjectKind{OnDevice, OnGroup, OnToken, OnCommand, OnLetter}
+var ObjectKinds = []ObjectKind{OnDevice, OnGroup, OnToken, OnUser, OnSession, OnCommand, OnLetter}
 
 // Entry is one line of the audit log.
 type Entry struct {

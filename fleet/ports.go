@@ -88,6 +88,29 @@ type DeviceFilter struct {
 	Online        bool
 }
 
+// UserBook is where people are kept who sign in with a password. Names are unique in the installation.
+type UserBook interface {
+	// CreateUser adds u; ErrTaken. hash is what is kept of the password.
+	CreateUser(ctx context.Context, by Actor, u User, hash []byte) (User, error)
+	// UserByName finds a user with the hash of the password; ErrNotFound.
+	UserByName(ctx context.Context, name string) (User, []byte, error)
+	// Users lists the users of all tenants in order of their names, at most limit after the one given.
+	Users(ctx context.Context, after string, limit int) ([]User, error)
+	// DeleteUser removes a user of by's tenant and ends all sessions; ErrNotFound.
+	DeleteUser(ctx context.Context, by Actor, name string) error
+}
+
+// SessionBook is where sign-in sessions are kept: only the SHA-256 of each secret.
+type SessionBook interface {
+	// CreateSession adds a session of whoever by is, and forgets those of all that are over.
+	CreateSession(ctx context.Context, by Actor, s Session, hash []byte) error
+	// SessionToken is what the session with this hash may do, as a token that ends when the session does; ErrNotFound when it is
+	// over, or the user or the token that it came from is gone.
+	SessionToken(ctx context.Context, hash []byte) (Token, error)
+	// DeleteSession ends a session; ErrNotFound.
+	DeleteSession(ctx context.Context, by Actor, hash []byte) error
+}
+
 // TokenBook is where API tokens are kept: only the SHA-256 of each secret.
 type TokenBook interface {
 	CreateToken(ctx context.Context, by Actor, t Token, hash []byte) (Token, error)

@@ -1,11 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"meterline/fault"
@@ -16,6 +18,12 @@ import (
 type Service struct {
 	registry Registry
 	tokens   TokenBook
+	users    UserBook
+	sessions SessionBook
+	cost     int // of hashing a password
+	hashing  chan struct{}
+	nobody   sync.Once
+	nobodys  []byte
 	pepper   Pepper
 	now      func() time.Time
 	touched  func(ctx context.Context, commands []string)
@@ -25,8 +33,12 @@ type Service struct {
 type Options struct {
 	Registry Registry
 	Tokens   TokenBook
+	Users    UserBook
+	Sessions SessionBook
 	Pepper   Pepper
 	Now      func() time.Time // nil: time.Now
+	// PasswordCost is how hard passwords are to guess, by bcrypt; 0: 12, a quarter of a second each. Tests set less.
+	PasswordCost int
 	// Touched, when not nil, is told the commands of which operations ended or moved because a device was changed, after
 	// that was committed. It must not block for long.
 	Touched func(ctx context.Context, commands []string)
@@ -34,7 +46,8 @@ type Options struct {
 
 // NewService makes a Service.
 func NewService(o Options) *Service {
-	s := &Service{registry: o.Registry, tokens: o.Tokens, pepper: o.Pepper, now: o.Now, touched: o.Touched}
+	s := &Service{registry: o.Registry, tokens: o.Tokens, users: o.Users, sessions: o.Sessions, cost: cmp.Or(o.PasswordCost, passwordCost),
+		hashing: make(chan struct{}, hashedAtOnce), pepper: o.Pepper, now: o.Now, touched: o.Touched}
 	if s.now == nil {
 		s.now = fault.Now
 	}

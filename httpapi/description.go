@@ -29,7 +29,8 @@ func describe() huma.Config {
 		"Lists take `limit` and `cursor`; times are RFC 3339, UTC. Bodies are read strictly: unknown fields are refused. " +
 		"The messages between gateways and devices are described at `/schemas/`."
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", BearerFormat: fleet.TokenPrefix + "…", Description: "An API token. Scopes: " + scopeList() + "."},
+		"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "A session: POST /v1/session."},
+		"token":   {Type: "http", Scheme: "bearer", BearerFormat: fleet.TokenPrefix + "…", Description: "An API token. Scopes: " + scopeList() + "."},
 	}
 	config.Tags = []*huma.Tag{
 		{Name: "commands", Description: "What is asked of devices."},
@@ -38,6 +39,7 @@ func describe() huma.Config {
 		{Name: "fleet", Description: "Devices, IPCs and groups."},
 		{Name: "dead letters", Description: "What could not be understood, or was given up."},
 		{Name: "tokens", Description: "Who may do what."},
+		{Name: "session", Description: "Signing in and out, for people."},
 		{Name: "audit", Description: "Who did what."},
 		{Name: "health", Description: "For operators; needs no token."},
 	}
@@ -64,6 +66,7 @@ var names = map[reflect.Type]string{
 	reflect.TypeFor[fleet.Entry]():           "AuditEntry",
 	reflect.TypeFor[fleet.EntryActor]():      "AuditActor",
 	reflect.TypeFor[fleet.EntryObject]():     "AuditObject",
+	reflect.TypeFor[signInBody]():            "SignIn",
 	reflect.TypeFor[members]():               "Members",
 	reflect.TypeFor[letterSelection]():       "LetterSelection",
 }
@@ -121,7 +124,7 @@ func (a *API) completeDescription() {
 	describeRequest(schemas["CommandRequest"].Properties)
 	describeSelection(schemas["LetterSelection"])
 
-	bodies := []string{"CommandRequest", "Targets", "NewDevice", "DevicePatch", "NewGroup", "GroupPatch", "Members", "NewToken", "LetterSelection"}
+	bodies := []string{"CommandRequest", "Targets", "NewDevice", "DevicePatch", "NewGroup", "GroupPatch", "Members", "NewToken", "LetterSelection", "SignIn"}
 	for name, schema := range schemas {
 		if !slices.Contains(bodies, name) && schema.AdditionalProperties == false {
 			schema.AdditionalProperties = nil // fields may be added to answers

@@ -96,6 +96,13 @@ func TestEveryMutatingCallIsAudited(t *testing.T) {
 	try("POST /v1/tokens", "/v1/tokens", `{"name":"t","scopes":["fleet:read"]}`, fleet.TokenCreate, "*").into(t, &token)
 	secrets = append(secrets, token.Token)
 	try("DELETE /v1/tokens/{id}", "/v1/tokens/"+token.ID, "", fleet.TokenDelete, "token:"+token.ID)
+	session := try("POST /v1/session", "/v1/session", `{"token":"`+h.token+`"}`, fleet.SessionCreate, "*")
+	cookie, err := http.ParseSetCookie(session.header.Get("Set-Cookie"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets = append(secrets, cookie.Value)
+	try("DELETE /v1/session", "/v1/session", "", fleet.SessionDelete, "*", "Authorization", "", "Cookie", cookie.Name+"="+cookie.Value)
 	try("POST /v1/commands", "/v1/commands", read, fleet.CommandIssue, "*")
 	try("POST /v1/commands/{id}/cancel", "/v1/commands/"+issued+"/cancel", "", fleet.CommandCancel, "command:"+issued)
 	try("POST /v1/commands/{id}/retry", "/v1/commands/"+issued+"/retry", "", fleet.CommandRetry, "*")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,7 @@ type core struct {
 	patience  patience
 	logger    *slog.Logger
 	metrics   *prometheus.Registry
+	https     launch.HTTPS
 	tune      func(*command.WorkerOptions) // nil; tests shorten leases
 }
 
@@ -93,16 +95,25 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 }
 
 // health answers for health and metrics alone.
-func (c *core) health(stack *launch.Stack, listener net.Listener) {
-	handler := httpapi.Health(c.checks, c.metrics, c.logger, launch.Alarms(c.log))
-	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, handler, c.logger) })
+func (c *core) health(stack *launch.Stack, listener net.Listener) error {
+	return c.listen(stack, listener, httpapi.Health(c.checks, c.metrics, c.logger, launch.Alarms(c.log)))
+}
+
+// listen puts the HTTP server on the stack.
+func (c *core) listen(stack *launch.Stack, listener net.Listener, handler http.Handler) error {
+	secure, err := c.https.Open(stack, c.logger, c.metrics)
+	if err != nil {
+		return err
+	}
+	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, secure, handler, c.logger) })
+	return nil
 }
 
 // serve answers HTTP.
 func (c *core) serve(stack *launch.Stack, service *command.Service, listener net.Listener) error {
 	stack.Go("notices", service.Run)
 	devices := fleet.NewService(fleet.Options{
-		Registry: c.db, Tokens: c.db, Pepper: c.settings.Pepper,
+		Registry: c.db, Tokens: c.db, Users: c.db, Sessions: c.db, Pepper: c.settings.Pepper,
 		Touched: func(ctx context.Context, ids []string) {
 			ended := make([]command.ID, len(ids))
 			for i, id := range ids {
@@ -118,8 +129,7 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 	if err != nil {
 		return err
 	}
-	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, api, c.logger) })
-	return nil
+	return c.listen(stack, listener, api)
 }
 
 // grant makes a token and gives its secret.

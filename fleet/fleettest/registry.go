@@ -15,13 +15,15 @@ import (
 
 // Memory is a fleet.Registry and a fleet.TokenBook. Fail, when set, is what every call answers.
 type Memory struct {
-	mu      sync.Mutex
-	Fail    error
-	devices map[fleet.DeviceID]fleet.Device
-	macs    map[fleet.DeviceID][]byte
-	groups  map[string]fleet.Group // tenant + "/" + name
-	tokens  []heldToken
-	Asked   int // how often TokenByHash was called
+	mu       sync.Mutex
+	Fail     error
+	devices  map[fleet.DeviceID]fleet.Device
+	macs     map[fleet.DeviceID][]byte
+	groups   map[string]fleet.Group // tenant + "/" + name
+	tokens   []heldToken
+	users    map[string]heldUser
+	sessions []heldSession
+	Asked    int // how often TokenByHash was called
 }
 
 type heldToken struct {
@@ -31,7 +33,7 @@ type heldToken struct {
 
 // NewMemory is an empty fleet.
 func NewMemory() *Memory {
-	return &Memory{devices: map[fleet.DeviceID]fleet.Device{}, macs: map[fleet.DeviceID][]byte{}, groups: map[string]fleet.Group{}}
+	return &Memory{devices: map[fleet.DeviceID]fleet.Device{}, macs: map[fleet.DeviceID][]byte{}, groups: map[string]fleet.Group{}, users: map[string]heldUser{}}
 }
 
 // MAC is what is stored of a device's secret.
@@ -396,6 +398,8 @@ func (m *Memory) DeleteToken(_ context.Context, by fleet.Actor, id string) error
 }
 
 var (
-	_ fleet.Registry  = (*Memory)(nil)
-	_ fleet.TokenBook = (*Memory)(nil)
+	_ fleet.Registry    = (*Memory)(nil)
+	_ fleet.TokenBook   = (*Memory)(nil)
+	_ fleet.UserBook    = (*Memory)(nil)
+	_ fleet.SessionBook = (*Memory)(nil)
 )
