@@ -25,6 +25,7 @@ type Options struct {
 	Fleet    *fleet.Service
 	Sessions Sessions
 	Audit    AuditLog
+	Overview Overviews
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 	Gatherer prometheus.Gatherer // what /metrics shows
@@ -43,6 +44,7 @@ type API struct {
 	fleet    *fleet.Service
 	sessions Sessions
 	audit    AuditLog
+	overview Overviews
 	logger   *slog.Logger
 	checks   map[string]func(context.Context) error
 	alarms   func() []string
@@ -73,7 +75,7 @@ type times struct {
 
 // New makes an API and its OpenAPI description.
 func New(o Options) (*API, error) {
-	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, audit: o.Audit, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
+	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, audit: o.Audit, overview: o.Overview, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
 		mux: http.NewServeMux(), routes: map[string]route{},
 		tokens: newTokenCache(o.Fleet.Known), limits: newLimiter(o.Requests, o.Burst, "the token has made too many requests"), crossOrigin: http.NewCrossOriginProtection(), outage: newOutage(), metrics: newMetrics(o.Metrics),
 		times: times{request: 30 * time.Second, body: 15 * time.Second, write: 10 * time.Second, heartbeat: 15 * time.Second},
@@ -88,6 +90,7 @@ func New(o Options) (*API, error) {
 	a.addLetters()
 	a.addTokens()
 	a.addAudit()
+	a.addOverview()
 	a.addSession()
 	a.completeDescription()
 	spec, err := json.Marshal(a.huma.OpenAPI())

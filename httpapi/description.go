@@ -40,6 +40,7 @@ func describe() huma.Config {
 		{Name: "dead letters", Description: "What could not be understood, or was given up."},
 		{Name: "tokens", Description: "Who may do what."},
 		{Name: "session", Description: "Signing in and out, for people."},
+		{Name: "overview", Description: "How things stand."},
 		{Name: "audit", Description: "Who did what."},
 		{Name: "health", Description: "For operators; needs no token."},
 	}
@@ -104,6 +105,7 @@ func (a *API) completeDescription() {
 	}
 	optional("Operation", "error", "Failure")
 	optional("Device", "presence", "Presence")
+	optional("Overview", "backlog", "BacklogCount")
 
 	enum(schemas["Operation"].Properties["state"], command.States)
 	enum(schemas["Move"].Properties["state"], command.States)

@@ -58,6 +58,12 @@ type Letters interface {
 	DecideMany(ctx context.Context, by command.Actor, as string, r command.LetterSelection, key command.Idempotency) (done command.BulkDecision, again bool, err error)
 }
 
+// Overviews says how things stand; *command.Overviews is one.
+type Overviews interface {
+	// Overview may be a few seconds old.
+	Overview(ctx context.Context, tenant fleet.Tenant) (command.Overview, error)
+}
+
 // AuditLog is who did what.
 type AuditLog interface {
 	// Audit lists entries of a tenant, newest first.
@@ -70,4 +76,7 @@ type Sessions interface {
 	Sessions(ctx context.Context, endpoints []meterread.DeviceID) (map[meterread.DeviceID]command.Session, error)
 }
 
-var _ Commands = (*command.Service)(nil)
+var (
+	_ Commands  = (*command.Service)(nil)
+	_ Overviews = (*command.Overviews)(nil)
+)

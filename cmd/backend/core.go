@@ -61,6 +61,7 @@ type core struct {
 	logger    *slog.Logger
 	metrics   *prometheus.Registry
 	https     launch.HTTPS
+	overviews *command.Overviews           // by work
 	tune      func(*command.WorkerOptions) // nil; tests shorten leases
 }
 
@@ -72,14 +73,17 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 		return nil, fmt.Errorf("ask for the database's clock: %w", err)
 	}
 	stack.Go("clock", clock.Run)
-	readers := &command.Readers{}
+	readers, owner := &command.Readers{}, uuid.Must(uuid.NewV7()).String()
+	c.overviews = command.NewOverviews(c.db, c.live, clock.Now, c.logger)
 	service := command.NewService(command.ServiceOptions{
 		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Clock: clock, Readers: readers, Logger: c.logger,
 		MaxOpen: c.limits.MaxOpen, MaxAttempts: c.patience.MaxAttempts.PerKind, Partitions: c.settings.Partitions,
 	})
 	if work {
+		tally := command.NewTally(command.TallyOptions{Owner: owner, Ledger: c.db, Book: c.db, Holds: launch.Holds(c.log), Logger: c.logger})
+		stack.Go("counts per minute", tally.Run)
 		opt := command.WorkerOptions{
-			Owner: uuid.Must(uuid.NewV7()).String(), Ledger: c.db, Log: c.log, Presence: c.live, Publisher: c.publisher,
+			Owner: owner, Ledger: tally, Log: c.log, Presence: c.live, Publisher: c.publisher,
 			Live: c.live, Notices: c.live, Clock: clock, Readers: readers, Logger: c.logger, Metrics: command.NewMetrics(c.metrics),
 			Partition: func(id fleet.DeviceID) int { return fleet.Partition(id, c.settings.Partitions) },
 			Letters:   c.db, MaxLetters: c.limits.MaxLetters,
@@ -123,7 +127,7 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 		},
 	})
 	api, err := httpapi.New(httpapi.Options{
-		Commands: service, Fleet: devices, Sessions: c.live, Audit: c.db, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
+		Commands: service, Fleet: devices, Sessions: c.live, Audit: c.db, Overview: c.overviews, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
 		Requests: rate.Limit(c.limits.RequestRate), Burst: int(2 * c.limits.RequestRate),
 	})
 	if err != nil {
