@@ -101,6 +101,7 @@ var technology = map[string][]string{
 // inDomain are the libraries that the domain may use beside the standard one.
 var inDomain = []string{
 	"github.com/google/uuid",
+	"golang.org/x/crypto/bcrypt", // passwords, as the standard library hashes all else
 	"github.com/prometheus/client_golang/prometheus",
 	"golang.org/x/sync/errgroup",
 }

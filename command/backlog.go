@@ -33,6 +33,8 @@ type BacklogWatch struct {
 	known  [4]prometheus.Gauge // entries, bytes, share, alarm
 
 	mu    sync.Mutex
+	last  Backlog
+	seen  bool
 	share float64
 	alarm bool
 	least int64 // entries: the fewest that were seen since it did not grow
@@ -67,6 +69,7 @@ func (w *BacklogWatch) Saw(b Backlog) {
 	w.oldest.Set(b.Oldest.Seconds())
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.last, w.seen = b, true
 	before := w.alarm
 	if w.least = min(w.least, b.Entries); b.Entries < growsFrom || w.least < 0 {
 		w.least, w.grows = b.Entries, false
@@ -95,6 +98,16 @@ func (w *BacklogWatch) Lost() {
 	for _, g := range w.known[:3] {
 		g.Set(math.NaN())
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = false
+}
+
+// Backlog is what was seen last; false when it is not known.
+func (w *BacklogWatch) Backlog() (Backlog, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last, w.seen
 }
 
 // Presses says that the log is nearly full, or grows: see growsFrom.

@@ -70,7 +70,7 @@ func (d *desk) issue() *command.Operation {
 	seconds, priority := 60, command.RealtimePriority
 	r := command.Request{Kind: command.MeterRead, Items: []string{"1-0:1.8.0"}, TimeoutS: &seconds, Priority: &priority}
 	r.Targets.DeviceIDs = []command.DeviceID{"d1"}
-	v, _, err := d.service.Issue(context.Background(), user, r, command.Idempotency{})
+	v, _, err := d.service.Issue(context.Background(), command.Actor{Token: user}, r, command.Idempotency{})
 	if err != nil {
 		d.Fatal(err)
 	}
@@ -251,15 +251,15 @@ func TestUrgentWorkThatIsGoneHidesNoOther(t *testing.T) {
 		seconds, priority, urgent := 60, 3, command.RealtimePriority
 		r := command.Request{Kind: command.MeterRead, Items: []string{"1-0:1.8.0"}, TimeoutS: &seconds, Priority: &urgent}
 		r.Targets.DeviceIDs = []command.DeviceID{"d1"}
-		gone, _, err := d.service.Issue(context.Background(), user, r, command.Idempotency{})
+		gone, _, err := d.service.Issue(context.Background(), command.Actor{Token: user}, r, command.Idempotency{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.service.Cancel(context.Background(), user, gone.ID); err != nil {
+		if _, err := d.service.Cancel(context.Background(), command.Actor{Token: user}, gone.ID); err != nil {
 			t.Fatal(err)
 		}
 		r.Priority = &priority
-		v, _, err := d.service.Issue(context.Background(), user, r, command.Idempotency{})
+		v, _, err := d.service.Issue(context.Background(), command.Actor{Token: user}, r, command.Idempotency{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -59,6 +59,11 @@ type Counts struct {
 	Dead      int `json:"dead"`
 }
 
+// Asked is by which request a command was issued, and what whoever made it was called then.
+type Asked struct {
+	Name, RequestID, RemoteAddr string
+}
+
 // Command is what a user asked for, once.
 type Command struct {
 	ID          ID
@@ -73,7 +78,8 @@ type Command struct {
 	Params      json.RawMessage
 	MaxAge      time.Duration // answers younger than this are taken from stock; 0: always ask
 	Attempts    int           // at most, per operation
-	IssuedBy    string        // the token's id
+	IssuedBy    string        // the actor's id
+	Asked       Asked         // kept for the audit log; not read back
 	TraceParent string
 	CreatedAt   time.Time
 	NotBefore   time.Time // zero: at once

@@ -56,11 +56,7 @@ type LetterCause struct {
 }
 
 // Actor is who asks for something that is written down, and by which request.
-type Actor struct {
-	fleet.Token
-	RequestID  string
-	RemoteAddr string
-}
+type Actor = fleet.Actor
 
 // Decision is one call that replays or discards dead letters.
 type Decision struct {

@@ -255,7 +255,7 @@ func (s *Service) reissued(ctx context.Context, d Decision, f DeadLetterFilter, 
 		return 0, err
 	}
 	child, ttl := c.child(nil)
-	v, _, err := s.make(ctx, d.By.Token, child, func(c Command) (Created, error) {
+	v, _, err := s.make(ctx, d.By, child, func(c Command) (Created, error) {
 		return s.opt.Book.Reissue(ctx, d, f, c, ttl, limit, firstChunk, Born)
 	})
 	return v.Counts.Total, err

@@ -21,7 +21,7 @@ type Book interface {
 	// none. Several may call it at once.
 	Expand(ctx context.Context, limit int, born BornFunc) (made Created, found bool, err error)
 	// Cancel marks the command so that operations made later are born cancelled. The open ones are ended by Ledger.End.
-	Cancel(ctx context.Context, tenant fleet.Tenant, id ID) error
+	Cancel(ctx context.Context, by Actor, id ID) error
 	// OpenOperations is how many operations of the tenant are open.
 	OpenOperations(ctx context.Context, tenant fleet.Tenant) (int, error)
 

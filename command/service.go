@@ -87,7 +87,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Issue accepts a command: when it returns without an error the command is committed. The error is an *Invalid, one of the
 // sentinels of this package, or means that nothing is known to be committed.
-func (s *Service) Issue(ctx context.Context, by fleet.Token, r Request, key Idempotency) (View, bool, error) {
+func (s *Service) Issue(ctx context.Context, by Actor, r Request, key Idempotency) (View, bool, error) {
 	c, ttl, err := r.command(s.clock.Now(), s.opt.MaxAttempts)
 	if err != nil {
 		return View{}, false, err
@@ -96,15 +96,15 @@ func (s *Service) Issue(ctx context.Context, by fleet.Token, r Request, key Idem
 }
 
 // issue makes a new command.
-func (s *Service) issue(ctx context.Context, by fleet.Token, c Command, ttl time.Duration, key Idempotency) (View, bool, error) {
+func (s *Service) issue(ctx context.Context, by Actor, c Command, ttl time.Duration, key Idempotency) (View, bool, error) {
 	return s.make(ctx, by, c, func(c Command) (Created, error) {
 		return s.opt.Book.Create(ctx, c, ttl, key, firstChunk, Born)
 	})
 }
 
 // make is the path of every new command: live state prepared, record committed, owners told, live state filled.
-func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit func(Command) (Created, error)) (View, bool, error) {
-	if !c.Kind.allowed(by) {
+func (s *Service) make(ctx context.Context, by Actor, c Command, commit func(Command) (Created, error)) (View, bool, error) {
+	if !c.Kind.allowed(by.Token) {
 		return View{}, false, ErrForbidden
 	}
 	if err := s.room(ctx, by.Tenant); err != nil {
@@ -114,6 +114,7 @@ func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit fu
 		s.opt.Readers.came()
 	}
 	c.ID, c.Tenant, c.IssuedBy = ID(uuid.Must(uuid.NewV7()).String()), by.Tenant, by.ID
+	c.Asked = Asked{by.Name, by.RequestID, by.RemoteAddr}
 	token, live := s.prepare(ctx, c.ID) // before the commit: a move that overtakes us voids it
 	made, err := commit(c)
 	if err != nil {
@@ -121,7 +122,7 @@ func (s *Service) make(ctx context.Context, by fleet.Token, c Command, commit fu
 	}
 	fault.Point(fault.IssueCommitted)
 	if made.Replayed {
-		v, err := s.Get(ctx, by, made.Command.ID)
+		v, err := s.Get(ctx, by.Token, made.Command.ID)
 		return v, true, err
 	}
 	s.tellArrived(ctx, made)
@@ -179,8 +180,8 @@ func (s *Service) recorded(ctx context.Context, by fleet.Token, id ID) (Command,
 }
 
 // Cancel ends what is open of a command. A device that was sent its command may still act; Delivery says whether.
-func (s *Service) Cancel(ctx context.Context, by fleet.Token, id ID) (View, error) {
-	if err := s.opt.Book.Cancel(ctx, by.Tenant, id); err != nil {
+func (s *Service) Cancel(ctx context.Context, by Actor, id ID) (View, error) {
+	if err := s.opt.Book.Cancel(ctx, by, id); err != nil {
 		return View{}, err
 	}
 	// From here on it is done to the end, also when the asker goes away. Should this process go away, a worker ends the rest.
@@ -196,7 +197,7 @@ func (s *Service) Cancel(ctx context.Context, by fleet.Token, id ID) (View, erro
 		}
 	}
 	s.Touched(ctx, []ID{id})
-	return s.Get(ctx, by, id)
+	return s.Get(ctx, by.Token, id)
 }
 
 // Touched tells everybody that operations of these commands were ended or moved by other hands than their owner's. The
@@ -216,8 +217,8 @@ func (s *Service) Touched(ctx context.Context, ids []ID) {
 }
 
 // Retry issues a new command for the operations of another that did not succeed.
-func (s *Service) Retry(ctx context.Context, by fleet.Token, id ID, key Idempotency) (View, bool, error) {
-	c, err := s.recorded(ctx, by, id)
+func (s *Service) Retry(ctx context.Context, by Actor, id ID, key Idempotency) (View, bool, error) {
+	c, err := s.recorded(ctx, by.Token, id)
 	if err != nil {
 		return View{}, false, err
 	}
@@ -232,7 +233,7 @@ func (s *Service) Retry(ctx context.Context, by fleet.Token, id ID, key Idempote
 }
 
 // again issues what c asked for to some of its devices.
-func (s *Service) again(ctx context.Context, by fleet.Token, c Command, devices []DeviceID, key Idempotency) (View, bool, error) {
+func (s *Service) again(ctx context.Context, by Actor, c Command, devices []DeviceID, key Idempotency) (View, bool, error) {
 	child, ttl := c.child(devices)
 	return s.issue(ctx, by, child, ttl, key)
 }

@@ -27,12 +27,12 @@ func (w *world) use() {
 	id := ids[w.draw.IntN(len(ids))]
 	switch n {
 	case 7:
-		_, err := w.service.Cancel(context.Background(), user, id)
+		_, err := w.service.Cancel(context.Background(), command.Actor{Token: user}, id)
 		w.trace.add("cancel", w.alias(id), short(err))
 	case 8: // the backend goes away before it has ended anything
-		w.trace.add("cancel, half", w.alias(id), short(w.ledger.Cancel(context.Background(), acme, id)))
+		w.trace.add("cancel, half", w.alias(id), short(w.ledger.Cancel(context.Background(), command.Actor{Token: user}, id)))
 	default:
-		v, _, err := w.service.Retry(context.Background(), user, id, command.Idempotency{})
+		v, _, err := w.service.Retry(context.Background(), command.Actor{Token: user}, id, command.Idempotency{})
 		w.trace.add("retry", w.alias(id), short(err))
 		if err == nil {
 			w.check.issued(v.ID)
@@ -80,7 +80,7 @@ func (w *world) issue() {
 			r.Targets.DeviceIDs = append(r.Targets.DeviceIDs, all[i])
 		}
 	}
-	v, _, err := w.service.Issue(context.Background(), user, r, command.Idempotency{})
+	v, _, err := w.service.Issue(context.Background(), command.Actor{Token: user}, r, command.Idempotency{})
 	w.trace.add("issue", w.alias(v.ID), short(err), fmt.Sprint(len(v.Operations), " of priority ", priority, ", ", seconds, " s"))
 	if err == nil {
 		w.check.issued(v.ID)

@@ -54,7 +54,7 @@ func FuzzImport(f *testing.F) {
 			format = fleet.CSV
 		}
 		s, memory, _ := newFleet(t)
-		report, err := s.Import(t.Context(), tenant, format, strings.NewReader(text))
+		report, err := s.Import(t.Context(), by(tenant), format, strings.NewReader(text))
 		devices, listed := s.Devices(t.Context(), tenant, fleet.DeviceFilter{}, "", 1_000)
 		if listed != nil {
 			t.Fatal(listed)
@@ -82,7 +82,7 @@ func FuzzImport(f *testing.F) {
 				t.Errorf("%s is a meter and has a secret", d.ID)
 			}
 		}
-		if report, err := s.Import(t.Context(), tenant, fleet.NDJSON, strings.NewReader(again.String())); err != nil || report.Updated != len(devices) || report.Created != 0 {
+		if report, err := s.Import(t.Context(), by(tenant), fleet.NDJSON, strings.NewReader(again.String())); err != nil || report.Updated != len(devices) || report.Created != 0 {
 			t.Errorf("%s\nonce more: %+v, %v", again.String(), report, err)
 		}
 	})

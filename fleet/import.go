@@ -41,8 +41,8 @@ type ImportReport struct {
 // by another. All or nothing: complaints (*Invalid, pointers "/line/column", up to 100 of them) leave everything as it
 // was. It reads r to the end, batch by batch, and only then writes: a slow r keeps nobody waiting, and it may be as
 // long as a million devices. Errors of r are returned wrapped.
-func (s *Service) Import(ctx context.Context, t Tenant, format ImportFormat, r io.Reader) (ImportReport, error) {
-	im := &importer{tenant: t, pepper: s.pepper, seed: maphash.MakeSeed(), seen: map[uint64]int{}}
+func (s *Service) Import(ctx context.Context, by Actor, format ImportFormat, r io.Reader) (ImportReport, error) {
+	im := &importer{tenant: by.Tenant, pepper: s.pepper, seed: maphash.MakeSeed(), seen: map[uint64]int{}}
 	switch format {
 	case CSV:
 		im.rows = newCSVRows(r)
@@ -51,7 +51,7 @@ func (s *Service) Import(ctx context.Context, t Tenant, format ImportFormat, r i
 	default:
 		return ImportReport{}, fmt.Errorf("import devices: unknown format %q", format)
 	}
-	done, err := s.registry.Import(ctx, t, im.next)
+	done, err := s.registry.Import(ctx, by, im.next)
 	if row, ok := errors.AsType[*RowError](err); ok {
 		wrong := &Invalid{}
 		wrong.addRow(row)

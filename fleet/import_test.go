@@ -32,7 +32,7 @@ func TestImportReadsBothFormatsAlike(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, memory, _ := newFleet(t)
-			got, err := s.Import(t.Context(), tenant, c.format, iotest.OneByteReader(strings.NewReader(c.text)))
+			got, err := s.Import(t.Context(), by(tenant), c.format, iotest.OneByteReader(strings.NewReader(c.text)))
 			if err != nil || got != (fleet.ImportReport{Created: 3, WithoutCredentials: 1}) {
 				t.Fatalf("got %+v, %v", got, err)
 			}
@@ -47,7 +47,7 @@ func TestImportReadsBothFormatsAlike(t *testing.T) {
 			if memory.MAC("d1") != nil {
 				t.Error("a secret came from nowhere")
 			}
-			if got, err = s.Import(t.Context(), tenant, c.format, strings.NewReader(c.text)); err != nil || got != (fleet.ImportReport{Updated: 3}) {
+			if got, err = s.Import(t.Context(), by(tenant), c.format, strings.NewReader(c.text)); err != nil || got != (fleet.ImportReport{Updated: 3}) {
 				t.Errorf("again: got %+v, %v", got, err)
 			}
 		})
@@ -76,7 +76,7 @@ func TestImportNamesLinesAndDoesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _, _ := newFleet(t)
-			_, err := s.Import(t.Context(), tenant, c.format, strings.NewReader(c.text))
+			_, err := s.Import(t.Context(), by(tenant), c.format, strings.NewReader(c.text))
 			if got := pointers(t, err); !slices.Equal(got, c.want) {
 				t.Errorf("got %v, want %v (%v)", got, c.want, err)
 			}
@@ -90,7 +90,7 @@ func TestImportNamesLinesAndDoesNothing(t *testing.T) {
 func TestImportStopsComplainingAt100(t *testing.T) {
 	s, _, _ := newFleet(t)
 	bad := &countingReader{r: strings.NewReader(header + strings.Repeat("?,,direct,,,,,,\n", 1<<20))}
-	_, err := s.Import(t.Context(), tenant, fleet.CSV, bad)
+	_, err := s.Import(t.Context(), by(tenant), fleet.CSV, bad)
 	if got := pointers(t, err); len(got) != 100 || got[99] != "/101/id" {
 		t.Errorf("got %d complaints, the last %s", len(got), got[len(got)-1])
 	}
@@ -115,19 +115,19 @@ func TestImportPassesOnWhatTheReaderAndTheRegistrySay(t *testing.T) {
 	broken := errors.New("connection reset")
 	for _, format := range []fleet.ImportFormat{fleet.CSV, fleet.NDJSON} {
 		r := io.MultiReader(strings.NewReader(""), iotest.ErrReader(broken))
-		if _, err := s.Import(t.Context(), tenant, format, r); !errors.Is(err, broken) {
+		if _, err := s.Import(t.Context(), by(tenant), format, r); !errors.Is(err, broken) {
 			t.Errorf("%s: got %v", format, err)
 		}
 	}
-	if _, _, err := s.CreateDevice(t.Context(), "other", fleet.NewDevice{ID: "taken", Kind: fleet.Direct}); err != nil {
+	if _, _, err := s.CreateDevice(t.Context(), by("other"), fleet.NewDevice{ID: "taken", Kind: fleet.Direct}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Import(t.Context(), tenant, fleet.CSV, strings.NewReader(header+"a,,direct,,,,,,\ntaken,,direct,,,,,,\n"))
+	_, err := s.Import(t.Context(), by(tenant), fleet.CSV, strings.NewReader(header+"a,,direct,,,,,,\ntaken,,direct,,,,,,\n"))
 	if got := pointers(t, err); !slices.Equal(got, []string{"/3/id"}) {
 		t.Errorf("got %v", got)
 	}
 	memory.Fail = errors.New("away")
-	if _, err := s.Import(t.Context(), tenant, fleet.CSV, strings.NewReader(header)); !errors.Is(err, memory.Fail) {
+	if _, err := s.Import(t.Context(), by(tenant), fleet.CSV, strings.NewReader(header)); !errors.Is(err, memory.Fail) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -145,7 +145,7 @@ func TestImportOfAHundredThousand(t *testing.T) {
 	}()
 	registry := &counting{}
 	s := fleet.NewService(fleet.Options{Registry: registry, Pepper: pepper})
-	got, err := s.Import(t.Context(), tenant, fleet.CSV, r)
+	got, err := s.Import(t.Context(), by(tenant), fleet.CSV, r)
 	if err != nil || got.Created != n+1 || got.WithoutCredentials != 1 {
 		t.Fatalf("got %+v, %v", got, err)
 	}
@@ -160,7 +160,7 @@ type counting struct {
 	heap uint64
 }
 
-func (c *counting) Import(_ context.Context, _ fleet.Tenant, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
+func (c *counting) Import(_ context.Context, _ fleet.Actor, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
 	for batches := 0; ; batches++ {
 		batch, err := next()
 		if err != nil || batch == nil {

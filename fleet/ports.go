@@ -16,31 +16,34 @@ var (
 // Registry is the record as the fleet sees it. Lists are in order of ids; after is the last id of the page before.
 // Disabling, deleting or moving a device touches its open operations in the same transaction: disabled and deleted
 // devices' are cancelled, and what has not been sent follows a device that moved.
+//
+// Whatever changes something is done by an Actor, for the tenant of that actor, and has its Entry in the audit log, written in the
+// same transaction.
 type Registry interface {
 	// CreateDevice adds d; mac is nil for a Meter. ErrTaken, ErrNotFound when its IPC is not one of its tenant's, or
 	// *UnknownGroup.
-	CreateDevice(ctx context.Context, d Device, mac []byte) (Device, error)
+	CreateDevice(ctx context.Context, by Actor, d Device, mac []byte) (Device, error)
 	// UpdateDevice writes d over the device with its id; *UnknownGroup. touched lists the commands of which operations ended
 	// or moved by it.
-	UpdateDevice(ctx context.Context, d Device) (updated Device, touched []string, err error)
+	UpdateDevice(ctx context.Context, by Actor, d Device) (updated Device, touched []string, err error)
 	// DeleteDevice removes the device; ErrInUse for an IPC with meters.
-	DeleteDevice(ctx context.Context, t Tenant, id DeviceID) (touched []string, err error)
-	SetSecret(ctx context.Context, t Tenant, id DeviceID, mac []byte) error
+	DeleteDevice(ctx context.Context, by Actor, id DeviceID) (touched []string, err error)
+	SetSecret(ctx context.Context, by Actor, id DeviceID, mac []byte) error
 	Device(ctx context.Context, t Tenant, id DeviceID) (Device, error)
 	Devices(ctx context.Context, t Tenant, f DeviceFilter, after DeviceID, limit int) ([]Device, error)
 
 	// Import asks next for all batches and then writes them in one transaction: all or nothing. next returns the next batch,
 	// nil at the end, or an error, which is returned as it is.
-	Import(ctx context.Context, t Tenant, next func() ([]ImportRow, error)) (Imported, error)
+	Import(ctx context.Context, by Actor, next func() ([]ImportRow, error)) (Imported, error)
 
-	CreateGroup(ctx context.Context, t Tenant, g Group) (Group, error)
-	UpdateGroup(ctx context.Context, t Tenant, name string, description string) (Group, error)
-	DeleteGroup(ctx context.Context, t Tenant, name string) error
+	CreateGroup(ctx context.Context, by Actor, g Group) (Group, error)
+	UpdateGroup(ctx context.Context, by Actor, name string, description string) (Group, error)
+	DeleteGroup(ctx context.Context, by Actor, name string) error
 	Group(ctx context.Context, t Tenant, name string) (Group, error)
 	Groups(ctx context.Context, t Tenant, after string, limit int) ([]Group, error)
 	// AddMembers and RemoveMembers change a group; unknown devices are an *UnknownDevices.
-	AddMembers(ctx context.Context, t Tenant, group string, ids []DeviceID) error
-	RemoveMembers(ctx context.Context, t Tenant, group string, ids []DeviceID) error
+	AddMembers(ctx context.Context, by Actor, group string, ids []DeviceID) error
+	RemoveMembers(ctx context.Context, by Actor, group string, ids []DeviceID) error
 }
 
 // Imported is what an import did. Touched lists the commands of which operations ended or moved by it.
@@ -85,11 +88,34 @@ type DeviceFilter struct {
 	Online        bool
 }
 
+// UserBook is where people are kept who sign in with a password. Names are unique in the installation.
+type UserBook interface {
+	// CreateUser adds u; ErrTaken. hash is what is kept of the password.
+	CreateUser(ctx context.Context, by Actor, u User, hash []byte) (User, error)
+	// UserByName finds a user with the hash of the password; ErrNotFound.
+	UserByName(ctx context.Context, name string) (User, []byte, error)
+	// Users lists the users of all tenants in order of their names, at most limit after the one given.
+	Users(ctx context.Context, after string, limit int) ([]User, error)
+	// DeleteUser removes a user of by's tenant and ends all sessions; ErrNotFound.
+	DeleteUser(ctx context.Context, by Actor, name string) error
+}
+
+// SessionBook is where sign-in sessions are kept: only the SHA-256 of each secret.
+type SessionBook interface {
+	// CreateSession adds a session of whoever by is, and forgets those of all that are over.
+	CreateSession(ctx context.Context, by Actor, s Session, hash []byte) error
+	// SessionToken is what the session with this hash may do, as a token that ends when the session does; ErrNotFound when it is
+	// over, or the user or the token that it came from is gone.
+	SessionToken(ctx context.Context, hash []byte) (Token, error)
+	// DeleteSession ends a session; ErrNotFound.
+	DeleteSession(ctx context.Context, by Actor, hash []byte) error
+}
+
 // TokenBook is where API tokens are kept: only the SHA-256 of each secret.
 type TokenBook interface {
-	CreateToken(ctx context.Context, t Token, hash []byte) (Token, error)
+	CreateToken(ctx context.Context, by Actor, t Token, hash []byte) (Token, error)
 	// TokenByHash finds a token that is neither revoked nor expired; ErrNotFound otherwise.
 	TokenByHash(ctx context.Context, hash []byte) (Token, error)
 	Tokens(ctx context.Context, t Tenant, after string, limit int) ([]Token, error)
-	DeleteToken(ctx context.Context, t Tenant, id string) error
+	DeleteToken(ctx context.Context, by Actor, id string) error
 }

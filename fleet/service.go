@@ -1,11 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"meterline/fault"
@@ -16,6 +18,12 @@ import (
 type Service struct {
 	registry Registry
 	tokens   TokenBook
+	users    UserBook
+	sessions SessionBook
+	cost     int // of hashing a password
+	hashing  chan struct{}
+	nobody   sync.Once
+	nobodys  []byte
 	pepper   Pepper
 	now      func() time.Time
 	touched  func(ctx context.Context, commands []string)
@@ -25,8 +33,12 @@ type Service struct {
 type Options struct {
 	Registry Registry
 	Tokens   TokenBook
+	Users    UserBook
+	Sessions SessionBook
 	Pepper   Pepper
 	Now      func() time.Time // nil: time.Now
+	// PasswordCost is how hard passwords are to guess, by bcrypt; 0: 12, a quarter of a second each. Tests set less.
+	PasswordCost int
 	// Touched, when not nil, is told the commands of which operations ended or moved because a device was changed, after
 	// that was committed. It must not block for long.
 	Touched func(ctx context.Context, commands []string)
@@ -34,7 +46,8 @@ type Options struct {
 
 // NewService makes a Service.
 func NewService(o Options) *Service {
-	s := &Service{registry: o.Registry, tokens: o.Tokens, pepper: o.Pepper, now: o.Now, touched: o.Touched}
+	s := &Service{registry: o.Registry, tokens: o.Tokens, users: o.Users, sessions: o.Sessions, cost: cmp.Or(o.PasswordCost, passwordCost),
+		hashing: make(chan struct{}, hashedAtOnce), pepper: o.Pepper, now: o.Now, touched: o.Touched}
 	if s.now == nil {
 		s.now = fault.Now
 	}
@@ -69,8 +82,8 @@ type NewDevice struct {
 
 // CreateDevice adds a device. A direct device or an IPC gets a secret, which is answered this once; a meter has none.
 // Complaints are *Invalid; an id that is in use, by whomever, is ErrTaken.
-func (s *Service) CreateDevice(ctx context.Context, t Tenant, n NewDevice) (Device, *Credentials, error) {
-	d := Device{ID: n.ID, Tenant: t, Name: n.Name, Kind: n.Kind, EndpointID: n.EndpointID, Route: n.Route, Tags: n.Tags,
+func (s *Service) CreateDevice(ctx context.Context, by Actor, n NewDevice) (Device, *Credentials, error) {
+	d := Device{ID: n.ID, Tenant: by.Tenant, Name: n.Name, Kind: n.Kind, EndpointID: n.EndpointID, Route: n.Route, Tags: n.Tags,
 		Groups: n.Groups, Enabled: n.Enabled == nil || *n.Enabled}
 	d = d.withDefaults()
 	wrong := &Invalid{}
@@ -89,7 +102,7 @@ func (s *Service) CreateDevice(ctx context.Context, t Tenant, n NewDevice) (Devi
 		secret := NewSecret()
 		mac, shown = s.pepper.MAC(secret), credentials(d.ID, secret)
 	}
-	made, err := s.registry.CreateDevice(ctx, d, mac)
+	made, err := s.registry.CreateDevice(ctx, by, d, mac)
 	if errors.Is(err, ErrNotFound) {
 		return Device{}, nil, &Invalid{Fields: []FieldError{{"/endpoint_id", notAnIPC}}}
 	}
@@ -155,12 +168,12 @@ type DevicePatch struct {
 const patchTries = 3
 
 // PatchDevice changes a device. Disabling it cancels its open operations; moving it takes along what has not been sent.
-func (s *Service) PatchDevice(ctx context.Context, t Tenant, id DeviceID, p DevicePatch) (Device, error) {
+func (s *Service) PatchDevice(ctx context.Context, by Actor, id DeviceID, p DevicePatch) (Device, error) {
 	var updated Device
 	var touched []string
 	var err error
 	for range patchTries {
-		updated, touched, err = s.patch(ctx, t, id, p)
+		updated, touched, err = s.patch(ctx, by, id, p)
 		if _, gone := errors.AsType[*UnknownGroup](err); !gone {
 			break
 		}
@@ -174,8 +187,8 @@ func (s *Service) PatchDevice(ctx context.Context, t Tenant, id DeviceID, p Devi
 
 // patch is one try of PatchDevice. *UnknownGroup is the error of a group that the device was in and that has been deleted
 // since.
-func (s *Service) patch(ctx context.Context, t Tenant, id DeviceID, p DevicePatch) (Device, []string, error) {
-	d, err := s.registry.Device(ctx, t, id)
+func (s *Service) patch(ctx context.Context, by Actor, id DeviceID, p DevicePatch) (Device, []string, error) {
+	d, err := s.registry.Device(ctx, by.Tenant, id)
 	if err != nil {
 		return Device{}, nil, err
 	}
@@ -190,7 +203,7 @@ func (s *Service) patch(ctx context.Context, t Tenant, id DeviceID, p DevicePatc
 	if err := wrong.OrNil(); err != nil {
 		return Device{}, nil, err
 	}
-	updated, touched, err := s.registry.UpdateDevice(ctx, d)
+	updated, touched, err := s.registry.UpdateDevice(ctx, by, d)
 	if p.Groups != nil {
 		err = d.pointOut(err)
 	}
@@ -238,8 +251,8 @@ func (p DevicePatch) apply(d Device) Device {
 }
 
 // DeleteDevice removes a device and cancels its open operations; ErrInUse for an IPC with meters.
-func (s *Service) DeleteDevice(ctx context.Context, t Tenant, id DeviceID) error {
-	touched, err := s.registry.DeleteDevice(ctx, t, id)
+func (s *Service) DeleteDevice(ctx context.Context, by Actor, id DeviceID) error {
+	touched, err := s.registry.DeleteDevice(ctx, by, id)
 	if err != nil {
 		return fmt.Errorf("delete device: %w", err)
 	}
@@ -249,8 +262,8 @@ func (s *Service) DeleteDevice(ctx context.Context, t Tenant, id DeviceID) error
 
 // RotateCredentials gives a direct device or an IPC a new secret, answered this once. The old one is refused, and
 // sessions that came in by it are ended, within 5 s.
-func (s *Service) RotateCredentials(ctx context.Context, t Tenant, id DeviceID) (Device, *Credentials, error) {
-	d, err := s.registry.Device(ctx, t, id)
+func (s *Service) RotateCredentials(ctx context.Context, by Actor, id DeviceID) (Device, *Credentials, error) {
+	d, err := s.registry.Device(ctx, by.Tenant, id)
 	if err != nil {
 		return Device{}, nil, fmt.Errorf("rotate credentials: %w", err)
 	}
@@ -258,7 +271,7 @@ func (s *Service) RotateCredentials(ctx context.Context, t Tenant, id DeviceID) 
 		return Device{}, nil, &Invalid{Fields: []FieldError{{"", "a meter has no credentials: its IPC signs in"}}}
 	}
 	secret := NewSecret()
-	if err := s.registry.SetSecret(ctx, t, id, s.pepper.MAC(secret)); err != nil {
+	if err := s.registry.SetSecret(ctx, by, id, s.pepper.MAC(secret)); err != nil {
 		return Device{}, nil, fmt.Errorf("rotate credentials: %w", err)
 	}
 	return d, credentials(id, secret), nil

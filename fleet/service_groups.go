@@ -10,7 +10,7 @@ import (
 )
 
 // CreateGroup adds an empty group; ErrTaken when the tenant has one of that name.
-func (s *Service) CreateGroup(ctx context.Context, t Tenant, name, description string) (Group, error) {
+func (s *Service) CreateGroup(ctx context.Context, by Actor, name, description string) (Group, error) {
 	wrong := &Invalid{}
 	if !groupName.MatchString(name) {
 		wrong.Add("/name", badGroupName)
@@ -19,7 +19,7 @@ func (s *Service) CreateGroup(ctx context.Context, t Tenant, name, description s
 	if err := wrong.OrNil(); err != nil {
 		return Group{}, err
 	}
-	g, err := s.registry.CreateGroup(ctx, t, Group{Name: name, Description: description})
+	g, err := s.registry.CreateGroup(ctx, by, Group{Name: name, Description: description})
 	if err != nil {
 		return Group{}, fmt.Errorf("create group: %w", err)
 	}
@@ -27,7 +27,7 @@ func (s *Service) CreateGroup(ctx context.Context, t Tenant, name, description s
 }
 
 // DescribeGroup changes what a group says of itself.
-func (s *Service) DescribeGroup(ctx context.Context, t Tenant, name, description string) (Group, error) {
+func (s *Service) DescribeGroup(ctx context.Context, by Actor, name, description string) (Group, error) {
 	wrong := &Invalid{}
 	checkText(wrong, "/description", description, maxText)
 	if err := wrong.OrNil(); err != nil {
@@ -36,7 +36,7 @@ func (s *Service) DescribeGroup(ctx context.Context, t Tenant, name, description
 	if err := knownGroupName(name); err != nil {
 		return Group{}, err
 	}
-	g, err := s.registry.UpdateGroup(ctx, t, name, description)
+	g, err := s.registry.UpdateGroup(ctx, by, name, description)
 	if err != nil {
 		return Group{}, fmt.Errorf("describe group: %w", err)
 	}
@@ -44,11 +44,11 @@ func (s *Service) DescribeGroup(ctx context.Context, t Tenant, name, description
 }
 
 // DeleteGroup removes a group; its devices stay.
-func (s *Service) DeleteGroup(ctx context.Context, t Tenant, name string) error {
+func (s *Service) DeleteGroup(ctx context.Context, by Actor, name string) error {
 	if err := knownGroupName(name); err != nil {
 		return err
 	}
-	if err := s.registry.DeleteGroup(ctx, t, name); err != nil {
+	if err := s.registry.DeleteGroup(ctx, by, name); err != nil {
 		return fmt.Errorf("delete group: %w", err)
 	}
 	return nil
@@ -85,17 +85,17 @@ func (s *Service) Groups(ctx context.Context, t Tenant, after string, limit int)
 
 // AddMembers puts devices into a group and answers with the group as it is then; those in it already stay. Devices that
 // the tenant does not have are *Invalid, and nothing is changed.
-func (s *Service) AddMembers(ctx context.Context, t Tenant, group string, ids []DeviceID) (Group, error) {
-	return s.changeMembers(ctx, t, group, ids, s.registry.AddMembers)
+func (s *Service) AddMembers(ctx context.Context, by Actor, group string, ids []DeviceID) (Group, error) {
+	return s.changeMembers(ctx, by, group, ids, s.registry.AddMembers)
 }
 
 // RemoveMembers takes devices out of a group, in the manner of AddMembers.
-func (s *Service) RemoveMembers(ctx context.Context, t Tenant, group string, ids []DeviceID) (Group, error) {
-	return s.changeMembers(ctx, t, group, ids, s.registry.RemoveMembers)
+func (s *Service) RemoveMembers(ctx context.Context, by Actor, group string, ids []DeviceID) (Group, error) {
+	return s.changeMembers(ctx, by, group, ids, s.registry.RemoveMembers)
 }
 
-func (s *Service) changeMembers(ctx context.Context, t Tenant, group string, ids []DeviceID,
-	change func(context.Context, Tenant, string, []DeviceID) error) (Group, error) {
+func (s *Service) changeMembers(ctx context.Context, by Actor, group string, ids []DeviceID,
+	change func(context.Context, Actor, string, []DeviceID) error) (Group, error) {
 	if err := knownGroupName(group); err != nil {
 		return Group{}, err
 	}
@@ -112,7 +112,7 @@ func (s *Service) changeMembers(ctx context.Context, t Tenant, group string, ids
 		return Group{}, err
 	}
 	ids = slices.Clone(ids)
-	err := change(ctx, t, group, ids)
+	err := change(ctx, by, group, ids)
 	if unknown, ok := errors.AsType[*UnknownDevices](err); ok {
 		for _, i := range unknown.Indexes {
 			wrong.Add(fmt.Sprintf("/device_ids/%d", i), "there is no such device")
@@ -122,5 +122,5 @@ func (s *Service) changeMembers(ctx context.Context, t Tenant, group string, ids
 	if err != nil {
 		return Group{}, fmt.Errorf("change members: %w", err)
 	}
-	return s.Group(ctx, t, group)
+	return s.Group(ctx, by.Tenant, group)
 }

@@ -23,7 +23,7 @@ type NewToken struct {
 
 // CreateToken makes a token of by's tenant with no more scopes than by has (else ErrScope) and answers with its secret,
 // this once.
-func (s *Service) CreateToken(ctx context.Context, by Token, n NewToken) (Token, string, error) {
+func (s *Service) CreateToken(ctx context.Context, by Actor, n NewToken) (Token, string, error) {
 	if err := s.checkToken(n); err != nil {
 		return Token{}, "", err
 	}
@@ -32,11 +32,11 @@ func (s *Service) CreateToken(ctx context.Context, by Token, n NewToken) (Token,
 			return Token{}, "", fmt.Errorf("create token: %s: %w", scope, ErrScope)
 		}
 	}
-	return s.GrantToken(ctx, by.Tenant, n)
+	return s.GrantToken(ctx, by, n)
 }
 
 // GrantToken makes a token on the authority of whoever runs the program, with any scopes.
-func (s *Service) GrantToken(ctx context.Context, t Tenant, n NewToken) (Token, string, error) {
+func (s *Service) GrantToken(ctx context.Context, by Actor, n NewToken) (Token, string, error) {
 	if err := s.checkToken(n); err != nil {
 		return Token{}, "", err
 	}
@@ -45,9 +45,9 @@ func (s *Service) GrantToken(ctx context.Context, t Tenant, n NewToken) (Token, 
 		return Token{}, "", fmt.Errorf("create token: %w", err)
 	}
 	secret := NewTokenSecret()
-	token := Token{ID: id.String(), Tenant: t, Name: n.Name, Scopes: slices.Clone(n.Scopes), ExpiresAt: n.ExpiresAt,
+	token := Token{ID: id.String(), Tenant: by.Tenant, Name: n.Name, Scopes: slices.Clone(n.Scopes), ExpiresAt: n.ExpiresAt,
 		CreatedAt: s.now().UTC().Truncate(time.Microsecond)}
-	made, err := s.tokens.CreateToken(ctx, token, TokenHash(secret))
+	made, err := s.tokens.CreateToken(ctx, by, token, TokenHash(secret))
 	if err != nil {
 		return Token{}, "", fmt.Errorf("create token: %w", err)
 	}
@@ -86,11 +86,11 @@ func (s *Service) Tokens(ctx context.Context, t Tenant, after string, limit int)
 }
 
 // DeleteToken revokes a token of the tenant. Those who cached it may honour it for a few seconds more.
-func (s *Service) DeleteToken(ctx context.Context, t Tenant, id string) error {
+func (s *Service) DeleteToken(ctx context.Context, by Actor, id string) error {
 	if _, err := uuid.Parse(id); err != nil {
 		return fmt.Errorf("delete token: %w", ErrNotFound)
 	}
-	if err := s.tokens.DeleteToken(ctx, t, id); err != nil {
+	if err := s.tokens.DeleteToken(ctx, by, id); err != nil {
 		return fmt.Errorf("delete token: %w", err)
 	}
 	return nil

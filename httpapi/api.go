@@ -24,6 +24,8 @@ type Options struct {
 	Commands Commands
 	Fleet    *fleet.Service
 	Sessions Sessions
+	Audit    AuditLog
+	Overview Overviews
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 	Gatherer prometheus.Gatherer // what /metrics shows
@@ -41,6 +43,8 @@ type API struct {
 	commands Commands
 	fleet    *fleet.Service
 	sessions Sessions
+	audit    AuditLog
+	overview Overviews
 	logger   *slog.Logger
 	checks   map[string]func(context.Context) error
 	alarms   func() []string
@@ -48,15 +52,17 @@ type API struct {
 	waiting     atomic.Int64 // requests that may take long
 	mostWaiting int64
 
-	mux     *http.ServeMux
-	huma    huma.API
-	routes  map[string]route // by ServeMux pattern
-	spec    []byte           // JSON
-	tokens  *tokenCache
-	limits  *limiter
-	outage  *outage
-	metrics *metrics
-	times   times
+	mux                *http.ServeMux
+	huma               huma.API
+	routes             map[string]route // by ServeMux pattern
+	spec               []byte           // JSON
+	tokens             *tokenCache
+	limits             *limiter
+	tries, triesOfName *limiter // to sign in
+	crossOrigin        *http.CrossOriginProtection
+	outage             *outage
+	metrics            *metrics
+	times              times
 }
 
 // times are how long things may take; tests shorten them.
@@ -69,11 +75,12 @@ type times struct {
 
 // New makes an API and its OpenAPI description.
 func New(o Options) (*API, error) {
-	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
+	a := &API{commands: o.Commands, fleet: o.Fleet, sessions: o.Sessions, audit: o.Audit, overview: o.Overview, logger: o.Logger, checks: o.Checks, alarms: o.Alarms, mostWaiting: mostWaiting,
 		mux: http.NewServeMux(), routes: map[string]route{},
-		tokens: newTokenCache(o.Fleet.Authenticate), limits: newLimiter(o.Requests, o.Burst), outage: newOutage(), metrics: newMetrics(o.Metrics),
+		tokens: newTokenCache(o.Fleet.Known), limits: newLimiter(o.Requests, o.Burst, "the token has made too many requests"), crossOrigin: http.NewCrossOriginProtection(), outage: newOutage(), metrics: newMetrics(o.Metrics),
 		times: times{request: 30 * time.Second, body: 15 * time.Second, write: 10 * time.Second, heartbeat: 15 * time.Second},
 	}
+	a.tries, a.triesOfName = newTries()
 	a.huma = humago.New(a.mux, describe())
 	a.addCommands()
 	a.addOperations()
@@ -82,6 +89,9 @@ func New(o Options) (*API, error) {
 	a.addReadings()
 	a.addLetters()
 	a.addTokens()
+	a.addAudit()
+	a.addOverview()
+	a.addSession()
 	a.completeDescription()
 	spec, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {

@@ -34,20 +34,25 @@ func TestMain(m *testing.M) { testkit.NoGoroutineLeft(m) }
 
 const tenant = fleet.Tenant("acme")
 
+// by is somebody of the tenant who does something.
+func by(t fleet.Tenant) fleet.Actor { return fleet.Actor{Token: fleet.Token{Tenant: t}} }
+
 // server is an API on a real socket, over fakes.
 type server struct {
-	t        *testing.T
-	api      *API
-	schemas  *jsonschema.Compiler // knows the description
-	url      string
-	commands *fakeCommands
-	registry *fleettest.Memory
-	fleet    *fleet.Service
-	sessions fakeSessions
-	logs     *lockedBuffer
-	gatherer *prometheus.Registry
-	admin    string // a token that may do everything
-	adminID  string
+	t         *testing.T
+	api       *API
+	schemas   *jsonschema.Compiler // knows the description
+	url       string
+	commands  *fakeCommands
+	registry  *fleettest.Memory
+	fleet     *fleet.Service
+	sessions  fakeSessions
+	audit     *fakeAudit
+	overviews *fakeOverviews
+	logs      *lockedBuffer
+	gatherer  *prometheus.Registry
+	admin     string // a token that may do everything
+	adminID   string
 }
 
 type fakeSessions struct {
@@ -88,11 +93,11 @@ func (l *lockedBuffer) String() string {
 // newServer starts an API; change, when not nil, changes it before it answers.
 func newServer(t *testing.T, change func(*Options, *API)) *server {
 	t.Helper()
-	s := &server{t: t, commands: newFakeCommands(), registry: fleettest.NewMemory(), logs: &lockedBuffer{}, gatherer: prometheus.NewRegistry(),
+	s := &server{t: t, commands: newFakeCommands(), audit: &fakeAudit{}, overviews: &fakeOverviews{}, registry: fleettest.NewMemory(), logs: &lockedBuffer{}, gatherer: prometheus.NewRegistry(),
 		sessions: fakeSessions{mu: &sync.Mutex{}, m: map[meterread.DeviceID]command.Session{}, err: new(error)}}
-	s.fleet = fleet.NewService(fleet.Options{Registry: s.registry, Tokens: s.registry, Pepper: fleet.Pepper("pepper")})
+	s.fleet = fleet.NewService(fleet.Options{Registry: s.registry, Tokens: s.registry, Users: s.registry, Sessions: s.registry, PasswordCost: 4, Pepper: fleet.Pepper("pepper")})
 	s.admin, s.adminID = s.token(fleet.Admin)
-	o := Options{Commands: s.commands, Fleet: s.fleet, Sessions: s.sessions, Logger: slog.New(slog.NewTextHandler(s.logs, nil)),
+	o := Options{Commands: s.commands, Fleet: s.fleet, Sessions: s.sessions, Audit: s.audit, Overview: s.overviews, Logger: slog.New(slog.NewTextHandler(s.logs, nil)),
 		Metrics: s.gatherer, Gatherer: s.gatherer}
 	if change != nil {
 		change(&o, nil)
@@ -127,7 +132,7 @@ func (s *server) token(scopes ...fleet.Scope) (secret, id string) {
 
 func (s *server) tokenOf(t fleet.Tenant, scopes ...fleet.Scope) (secret, id string) {
 	s.t.Helper()
-	token, secret, err := s.fleet.GrantToken(s.t.Context(), t, fleet.NewToken{Name: "test", Scopes: scopes})
+	token, secret, err := s.fleet.GrantToken(s.t.Context(), by(t), fleet.NewToken{Name: "test", Scopes: scopes})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type call struct {
 	w       *response
 	control *http.ResponseController
 	by      fleet.Token // who asks, once authenticated
+	session string      // the secret of the session that who asks came in by; "": by a token
 }
 
 type callKey struct{}

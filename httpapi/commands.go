@@ -80,7 +80,7 @@ func (a *API) issue(ctx context.Context, by fleet.Token, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	v, replayed, err := a.commands.Issue(ctx, by, r, key)
+	v, replayed, err := a.commands.Issue(ctx, actor(ctx, by), r, key)
 	if err != nil && fault.Bug(fault.BugAcceptedUnsaved) && classify(err).Status == http.StatusServiceUnavailable {
 		v, err = command.View{ID: command.ID(uuid.NewString()), Status: command.StatusRunning}, nil
 	}
@@ -103,7 +103,7 @@ func (a *API) retry(ctx context.Context, by fleet.Token, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	v, replayed, err := a.commands.Retry(ctx, by, id, key)
+	v, replayed, err := a.commands.Retry(ctx, actor(ctx, by), id, key)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (a *API) cancel(ctx context.Context, by fleet.Token, in *OfCommand) (*comma
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.commands.Cancel(ctx, by, id)
+	v, err := a.commands.Cancel(ctx, actor(ctx, by), id)
 	if err != nil {
 		return nil, err
 	}

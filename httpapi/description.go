@@ -29,7 +29,8 @@ func describe() huma.Config {
 		"Lists take `limit` and `cursor`; times are RFC 3339, UTC. Bodies are read strictly: unknown fields are refused. " +
 		"The messages between gateways and devices are described at `/schemas/`."
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", BearerFormat: fleet.TokenPrefix + "…", Description: "An API token. Scopes: " + scopeList() + "."},
+		"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "A session: POST /v1/session."},
+		"token":   {Type: "http", Scheme: "bearer", BearerFormat: fleet.TokenPrefix + "…", Description: "An API token. Scopes: " + scopeList() + "."},
 	}
 	config.Tags = []*huma.Tag{
 		{Name: "commands", Description: "What is asked of devices."},
@@ -38,6 +39,9 @@ func describe() huma.Config {
 		{Name: "fleet", Description: "Devices, IPCs and groups."},
 		{Name: "dead letters", Description: "What could not be understood, or was given up."},
 		{Name: "tokens", Description: "Who may do what."},
+		{Name: "session", Description: "Signing in and out, for people."},
+		{Name: "overview", Description: "How things stand."},
+		{Name: "audit", Description: "Who did what."},
 		{Name: "health", Description: "For operators; needs no token."},
 	}
 	return config
@@ -60,6 +64,10 @@ var names = map[reflect.Type]string{
 	reflect.TypeFor[fieldError]():            "FieldError",
 	reflect.TypeFor[fleet.Info]():            "DeviceInfo",
 	reflect.TypeFor[madeToken]():             "NewTokenWithSecret",
+	reflect.TypeFor[fleet.Entry]():           "AuditEntry",
+	reflect.TypeFor[fleet.EntryActor]():      "AuditActor",
+	reflect.TypeFor[fleet.EntryObject]():     "AuditObject",
+	reflect.TypeFor[signInBody]():            "SignIn",
 	reflect.TypeFor[members]():               "Members",
 	reflect.TypeFor[letterSelection]():       "LetterSelection",
 }
@@ -89,11 +97,15 @@ func (a *API) completeDescription() {
 	}
 	object := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
 	schemas["Event"].Properties["data"] = object
+	for _, name := range []string{"before", "after"} {
+		schemas["AuditEntry"].Properties[name] = &huma.Schema{AnyOf: []*huma.Schema{object, {Type: "null"}}, Description: schemas["AuditEntry"].Properties[name].Description}
+	}
 	optional := func(schema, property, ref string) {
 		schemas[schema].Properties[property] = &huma.Schema{AnyOf: []*huma.Schema{{Ref: "#/components/schemas/" + ref}, {Type: "null"}}}
 	}
 	optional("Operation", "error", "Failure")
 	optional("Device", "presence", "Presence")
+	optional("Overview", "backlog", "BacklogCount")
 
 	enum(schemas["Operation"].Properties["state"], command.States)
 	enum(schemas["Move"].Properties["state"], command.States)
@@ -105,13 +117,16 @@ func (a *API) completeDescription() {
 		enum(schemas[name].Properties["kind"], command.Kinds)
 		enum(schemas[name].Properties["mode"], []command.Mode{command.Realtime, command.Async})
 	}
+	enum(schemas["AuditEntry"].Properties["action"], fleet.Actions)
+	enum(schemas["AuditActor"].Properties["kind"], []fleet.ActorKind{fleet.ByToken, fleet.ByUser, fleet.BySystem})
+	enum(schemas["AuditObject"].Properties["kind"], fleet.ObjectKinds)
 	enum(schemas["NewToken"].Properties["scopes"].Items, fleet.Scopes)
 	enum(schemas["Token"].Properties["scopes"].Items, fleet.Scopes)
 	schemas["CommandRequest"].Required = []string{"kind", "targets"}
 	describeRequest(schemas["CommandRequest"].Properties)
 	describeSelection(schemas["LetterSelection"])
 
-	bodies := []string{"CommandRequest", "Targets", "NewDevice", "DevicePatch", "NewGroup", "GroupPatch", "Members", "NewToken", "LetterSelection"}
+	bodies := []string{"CommandRequest", "Targets", "NewDevice", "DevicePatch", "NewGroup", "GroupPatch", "Members", "NewToken", "LetterSelection", "SignIn"}
 	for name, schema := range schemas {
 		if !slices.Contains(bodies, name) && schema.AdditionalProperties == false {
 			schema.AdditionalProperties = nil // fields may be added to answers

@@ -231,7 +231,7 @@ func (a *API) createDevice(ctx context.Context, by fleet.Token, in *RawJSON) (*m
 	if err != nil {
 		return nil, err
 	}
-	d, credentials, err := a.fleet.CreateDevice(ctx, by.Tenant, n)
+	d, credentials, err := a.fleet.CreateDevice(ctx, actor(ctx, by), n)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +293,7 @@ func (a *API) patchDevice(ctx context.Context, by fleet.Token, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.fleet.PatchDevice(ctx, by.Tenant, id, merged)
+	d, err := a.fleet.PatchDevice(ctx, actor(ctx, by), id, merged)
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +305,7 @@ func (a *API) deleteDevice(ctx context.Context, by fleet.Token, in *OfDevice) (*
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.fleet.DeleteDevice(ctx, by.Tenant, id)
+	return nil, a.fleet.DeleteDevice(ctx, actor(ctx, by), id)
 }
 
 func (a *API) rotateCredentials(ctx context.Context, by fleet.Token, in *OfDevice) (*deviceOut, error) {
@@ -313,7 +313,7 @@ func (a *API) rotateCredentials(ctx context.Context, by fleet.Token, in *OfDevic
 	if err != nil {
 		return nil, err
 	}
-	d, credentials, err := a.fleet.RotateCredentials(ctx, by.Tenant, id)
+	d, credentials, err := a.fleet.RotateCredentials(ctx, actor(ctx, by), id)
 	if err != nil {
 		return nil, err
 	}

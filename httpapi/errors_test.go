@@ -203,6 +203,9 @@ func TestWhoAsks(t *testing.T) {
 func TestEveryRouteNeedsItsScope(t *testing.T) {
 	s := newServer(t, nil)
 	for pattern, r := range s.api.routes {
+		if r.path == "/v1/session" {
+			continue // of whoever asks, or of whoever wants to be somebody
+		}
 		t.Run(pattern, func(t *testing.T) {
 			s.t = t
 			if len(r.scopes) == 0 {
@@ -293,7 +296,7 @@ func TestTokensAreRememberedForAMoment(t *testing.T) {
 	if n := s.registry.TimesAsked() - before; n != 1 {
 		t.Errorf("asked %d times", n)
 	}
-	if err := s.registry.DeleteToken(t.Context(), tenant, id); err != nil { // elsewhere
+	if err := s.registry.DeleteToken(t.Context(), by(tenant), id); err != nil { // elsewhere
 		t.Fatal(err)
 	}
 	clock = clock.Add(tokenFresh - time.Millisecond)
@@ -307,7 +310,7 @@ func TestTokensAreRememberedForAMoment(t *testing.T) {
 	ask().problem(401, "UNAUTHENTICATED")
 
 	soon := time.Now().Add(time.Hour)
-	_, secret, err := s.fleet.GrantToken(t.Context(), tenant, fleet.NewToken{Name: "short", Scopes: []fleet.Scope{fleet.FleetRead}, ExpiresAt: &soon})
+	_, secret, err := s.fleet.GrantToken(t.Context(), by(tenant), fleet.NewToken{Name: "short", Scopes: []fleet.Scope{fleet.FleetRead}, ExpiresAt: &soon})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,11 +93,11 @@ func (f *fakeCommands) end(s command.Status) {
 	f.change(func() { f.view.Status = s; at := f.view.CreatedAt; f.view.FinishedAt = &at })
 }
 
-func (f *fakeCommands) Issue(_ context.Context, by fleet.Token, r command.Request, key command.Idempotency) (command.View, bool, error) {
+func (f *fakeCommands) Issue(_ context.Context, by fleet.Actor, r command.Request, key command.Idempotency) (command.View, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.issued, f.keys = append(f.issued, r), append(f.keys, key)
-	return f.view, f.replays, f.enter(by)
+	return f.view, f.replays, f.enter(by.Token)
 }
 
 func (f *fakeCommands) Get(_ context.Context, by fleet.Token, id command.ID) (command.View, error) {
@@ -154,21 +154,21 @@ func (f *fakeCommands) Changes(ctx context.Context, by fleet.Token, id command.I
 	return nil, false, nil
 }
 
-func (f *fakeCommands) Cancel(_ context.Context, by fleet.Token, id command.ID) (command.View, error) {
+func (f *fakeCommands) Cancel(_ context.Context, by fleet.Actor, id command.ID) (command.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.view
 	v.Status = command.StatusCancelled
-	return v, f.known(by, id)
+	return v, f.known(by.Token, id)
 }
 
-func (f *fakeCommands) Retry(_ context.Context, by fleet.Token, id command.ID, key command.Idempotency) (command.View, bool, error) {
+func (f *fakeCommands) Retry(_ context.Context, by fleet.Actor, id command.ID, key command.Idempotency) (command.View, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.keys = append(f.keys, key)
 	v := f.view
 	v.ID, v.ParentID = strangersID, &id
-	return v, false, f.known(by, id)
+	return v, false, f.known(by.Token, id)
 }
 
 // paged notes a filter and gives the part of all that is asked for; a cursor is a number.

@@ -73,7 +73,7 @@ func (a *API) createGroup(ctx context.Context, by fleet.Token, in *RawJSON) (*ma
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.fleet.CreateGroup(ctx, by.Tenant, n.Name, n.Description)
+	g, err := a.fleet.CreateGroup(ctx, actor(ctx, by), n.Name, n.Description)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (a *API) patchGroup(ctx context.Context, by fleet.Token, in *struct {
 	if description == nil {
 		description = new("")
 	}
-	g, err := a.fleet.DescribeGroup(ctx, by.Tenant, in.Name, *description)
+	g, err := a.fleet.DescribeGroup(ctx, actor(ctx, by), in.Name, *description)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (a *API) patchGroup(ctx context.Context, by fleet.Token, in *struct {
 }
 
 func (a *API) deleteGroup(ctx context.Context, by fleet.Token, in *OfGroup) (*struct{}, error) {
-	return nil, a.fleet.DeleteGroup(ctx, by.Tenant, in.Name)
+	return nil, a.fleet.DeleteGroup(ctx, actor(ctx, by), in.Name)
 }
 
 // membersIn is the input of calls that change the members of a group.
@@ -132,12 +132,12 @@ func (a *API) removeMembers(ctx context.Context, by fleet.Token, in *membersIn) 
 }
 
 func changeMembers(ctx context.Context, by fleet.Token, in *membersIn,
-	change func(context.Context, fleet.Tenant, string, []fleet.DeviceID) (fleet.Group, error)) (*groupOut, error) {
+	change func(context.Context, fleet.Actor, string, []fleet.DeviceID) (fleet.Group, error)) (*groupOut, error) {
 	m, _, err := decode[members](in.RawBody)
 	if err != nil {
 		return nil, err
 	}
-	g, err := change(ctx, by.Tenant, in.Name, m.DeviceIDs)
+	g, err := change(ctx, actor(ctx, by), in.Name, m.DeviceIDs)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (a *API) importDevices(ctx context.Context, by fleet.Token, in *struct {
 	}()
 	// The deadline was for the body, and would end the request while it is worked on.
 	_ = c.control.SetReadDeadline(time.Time{})
-	report, err := a.fleet.Import(ctx, by.Tenant, format, body)
+	report, err := a.fleet.Import(ctx, actor(ctx, by), format, body)
 	_ = c.control.SetWriteDeadline(time.Now().Add(a.times.write))
 	if err != nil {
 		return nil, err

@@ -215,12 +215,6 @@ func (a *API) decideMany(ctx context.Context, by fleet.Token, in *manyIn, as str
 	return out, nil
 }
 
-// actor is who asks, and by which request.
-func actor(ctx context.Context, by fleet.Token) command.Actor {
-	c := callOf(ctx)
-	return command.Actor{Token: by, RequestID: c.id, RemoteAddr: c.r.RemoteAddr}
-}
-
 // payloadShown is how much of a payload is shown.
 const payloadShown = 256 << 10
 

@@ -15,6 +15,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	streams  prometheus.Gauge
 	crowded  prometheus.Counter
+	signIns  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -32,8 +33,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		crowded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "meterline_http_too_many_waiting_total", Help: "Long polls, event streams and imports refused because too many wait already.",
 		}),
+		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "meterline_http_sign_ins_total", Help: "Attempts to sign in, by outcome.",
+		}, []string{"outcome"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.streams, m.crowded)
+	r.MustRegister(m.requests, m.duration, m.streams, m.crowded, m.signIns)
 	return m
 }
 

@@ -21,10 +21,10 @@ type Commands interface {
 // Issuer takes commands.
 type Issuer interface {
 	// Issue commits a command. replayed says that it was there before, under the same key.
-	Issue(ctx context.Context, by fleet.Token, r command.Request, key command.Idempotency) (v command.View, replayed bool, err error)
+	Issue(ctx context.Context, by fleet.Actor, r command.Request, key command.Idempotency) (v command.View, replayed bool, err error)
 	// Cancel ends what is open of a command; Retry makes a new one for those that did not succeed.
-	Cancel(ctx context.Context, by fleet.Token, id command.ID) (command.View, error)
-	Retry(ctx context.Context, by fleet.Token, id command.ID, key command.Idempotency) (command.View, bool, error)
+	Cancel(ctx context.Context, by fleet.Actor, id command.ID) (command.View, error)
+	Retry(ctx context.Context, by fleet.Actor, id command.ID, key command.Idempotency) (command.View, bool, error)
 }
 
 // Watcher follows one command.
@@ -58,10 +58,25 @@ type Letters interface {
 	DecideMany(ctx context.Context, by command.Actor, as string, r command.LetterSelection, key command.Idempotency) (done command.BulkDecision, again bool, err error)
 }
 
+// Overviews says how things stand; *command.Overviews is one.
+type Overviews interface {
+	// Overview may be a few seconds old.
+	Overview(ctx context.Context, tenant fleet.Tenant) (command.Overview, error)
+}
+
+// AuditLog is who did what.
+type AuditLog interface {
+	// Audit lists entries of a tenant, newest first.
+	Audit(ctx context.Context, tenant fleet.Tenant, f fleet.AuditFilter, p command.Page) (command.List[fleet.Entry], error)
+}
+
 // Sessions says who is connected; command.Presence is one.
 type Sessions interface {
 	// Sessions looks up the newest session of each endpoint that has one.
 	Sessions(ctx context.Context, endpoints []meterread.DeviceID) (map[meterread.DeviceID]command.Session, error)
 }
 
-var _ Commands = (*command.Service)(nil)
+var (
+	_ Commands  = (*command.Service)(nil)
+	_ Overviews = (*command.Overviews)(nil)
+)

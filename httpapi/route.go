@@ -34,6 +34,7 @@ type route struct {
 	summary      string
 	text         string
 	scopes       []fleet.Scope // one of them is needed
+	open         bool          // anybody may make the call
 	status       int           // of success; 0: 200 with a body, 204 without
 	body         any           // a value of the type that the body is decoded into; nil: no body
 	types        []string      // what the body may be labelled as; nil: JSON
@@ -91,16 +92,10 @@ func (a *API) admit(r route) func(huma.Context, func(huma.Context)) {
 }
 
 func (a *API) check(c *call, r route) error {
-	by, err := a.authenticate(c.r.Context(), c.r.Header.Get("Authorization"))
-	if err != nil {
-		return err
-	}
-	c.by = by
-	if err := a.limits.take(by.ID, time.Now()); err != nil {
-		return err
-	}
-	if err := allowed(by, r.scopes); err != nil {
-		return err
+	if !r.open {
+		if err := a.identify(c, r); err != nil {
+			return err
+		}
 	}
 	if p := checkQuery(c.r.URL); p != nil {
 		return p
@@ -109,6 +104,19 @@ func (a *API) check(c *call, r route) error {
 		return checkType(c.r.Header.Get("Content-Type"), r.mediaTypes())
 	}
 	return nil
+}
+
+// identify finds out who makes the call, and whether it may.
+func (a *API) identify(c *call, r route) error {
+	by, err := a.authenticate(c)
+	if err != nil {
+		return err
+	}
+	c.by = by
+	if err := a.limits.take(by.ID, time.Now()); err != nil {
+		return err
+	}
+	return allowed(by, r.scopes)
 }
 
 func (r route) mediaTypes() []string {
@@ -141,7 +149,7 @@ func (r route) operation() huma.Operation {
 	op := huma.Operation{
 		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, Description: text, Tags: []string{r.tag},
 		DefaultStatus: r.status, SkipValidateBody: true, RejectUnknownQueryParameters: true,
-		Security: []map[string][]string{{"token": {}}},
+		Security: []map[string][]string{{"token": {}}, {"session": {}}},
 		Errors:   append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}, r.errors...),
 	}
 	if strings.Contains(r.path, "{") {
@@ -152,6 +160,9 @@ func (r route) operation() huma.Operation {
 			http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity)
 		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
 		op.MaxBodyBytes = maxBody + 1 // huma refuses what is as long as its bound
+	}
+	if r.open {
+		op.Security = []map[string][]string{}
 	}
 	slices.Sort(op.Errors)
 	op.Errors = slices.Compact(op.Errors)

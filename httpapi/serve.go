@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,12 +17,15 @@ const drainTime = 10 * time.Second
 // Serve answers requests on l until ctx is done, then lets those under way end: long polls and event streams at once,
 // the others within 10 s, after which their connections are closed. It closes l and returns nil after an orderly stop.
 //
+// With TLS it speaks https, HTTP/2 too.
+//
 // There is no write timeout for all: each request sets deadlines of its own.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *slog.Logger) error {
+func Serve(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger) error {
 	serving, drain := context.WithCancel(context.Background())
 	defer drain()
 	s := &http.Server{
 		Handler:           h,
+		TLSConfig:         secure,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    64 << 10,
@@ -31,7 +35,13 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *slog.Log
 		},
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- s.Serve(l) }()
+	go func() {
+		if secure != nil {
+			failed <- s.ServeTLS(l, "", "")
+			return
+		}
+		failed <- s.Serve(l)
+	}()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve http: %w", err)

@@ -49,7 +49,7 @@ func TestServeDrains(t *testing.T) {
 	s.url = "http://" + l.Addr().String()
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- Serve(ctx, l, s.api, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- Serve(ctx, l, nil, s.api, slog.New(slog.DiscardHandler)) }()
 
 	events, _ := s.follow()
 	later := s.later("GET", commandURL+"?wait=60", "")
@@ -83,7 +83,7 @@ func TestServeSaysThatItCannot(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := Serve(t.Context(), l, http.NotFoundHandler(), slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
+	if err := Serve(t.Context(), l, nil, http.NotFoundHandler(), slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func (a *API) createToken(ctx context.Context, by fleet.Token, in *RawJSON) (*ma
 	if err != nil {
 		return nil, err
 	}
-	t, secret, err := a.fleet.CreateToken(ctx, by, n)
+	t, secret, err := a.fleet.CreateToken(ctx, actor(ctx, by), n)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (a *API) createToken(ctx context.Context, by fleet.Token, in *RawJSON) (*ma
 func (a *API) deleteToken(ctx context.Context, by fleet.Token, in *struct {
 	ID string `path:"id" doc:"of the token"`
 }) (*struct{}, error) {
-	if err := a.fleet.DeleteToken(ctx, by.Tenant, in.ID); err != nil {
+	if err := a.fleet.DeleteToken(ctx, actor(ctx, by), in.ID); err != nil {
 		return nil, err
 	}
 	a.tokens.forget(in.ID)

@@ -135,7 +135,14 @@ func (c *tokenCache) makeRoom() {
 	}
 }
 
-// forget drops a token that was deleted here.
+// forgetSecret drops a session that was ended here.
+func (c *tokenCache) forgetSecret(secret string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, [32]byte(fleet.TokenHash(secret)))
+}
+
+// forget drops a token, and the sessions that came from it, that was deleted here.
 func (c *tokenCache) forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

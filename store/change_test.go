@@ -204,7 +204,7 @@ func TestCancelAgainstCollect(t *testing.T) {
 			var both sync.WaitGroup
 			both.Go(func() {
 				<-start
-				if err := db.Cancel(f.ctx, tenantA, id); err != nil {
+				if err := db.Cancel(f.ctx, by(tenantA), id); err != nil {
 					t.Error(err)
 				}
 				if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 100); err != nil {

@@ -32,8 +32,8 @@ func TestFindCommandsByOperation(t *testing.T) {
 		f.direct(tenantA, "d1", "d2")
 		odd, waiting := f.issue(tenantA, "d1").Command.ID, f.issue(tenantA, "m1").Command.ID
 		f.change(f.own("w"), failWith("ODD"), key(odd, "d1"))
-		check(t, second(db.CreateGroup(f.ctx, tenantA, fleet.Group{Name: "north"})))
-		check(t, db.AddMembers(f.ctx, tenantA, "north", []fleet.DeviceID{"m6", "d1", "d2"}))
+		check(t, second(db.CreateGroup(f.ctx, by(tenantA), fleet.Group{Name: "north"})))
+		check(t, db.AddMembers(f.ctx, by(tenantA), "north", []fleet.DeviceID{"m6", "d1", "d2"}))
 		first := f.commandPages(tenantA, command.CommandFilter{}, 100)[4]
 		made := f.command(waiting).CreatedAt
 		for name, test := range map[string]struct {

@@ -104,7 +104,7 @@ func (c *costs) fleet() {
 		add(fleet.Device{ID: fleet.DeviceID(fmt.Sprintf("meter-%06d", i)), Kind: fleet.Meter, Name: "Meter " + strconv.Itoa(i), EndpointID: ipc,
 			Route: []byte(fmt.Sprintf(`[{"bus":"com1","baud":2400},{"meter":"%012d","protocol":"dlt645-2007"}]`, i))})
 	}
-	_, err := c.Import(c.ctx, tenantA, func() ([]fleet.ImportRow, error) {
+	_, err := c.Import(c.ctx, by(tenantA), func() ([]fleet.ImportRow, error) {
 		if len(rows) == 0 {
 			return nil, nil
 		}

@@ -123,7 +123,7 @@ func begin(c command.Command, total int, found []command.Candidate, now time.Tim
 }
 
 var createdColumns = columns(`v_id text, v_tenant text, v_parent text, v_kind text, v_mode text, v_priority bigint, v_selector text,
-	v_items text, v_params text, v_age bigint, v_attempts bigint, v_by text, v_trace text, v_created timestamptz, v_before timestamptz,
+	v_items text, v_params text, v_age bigint, v_attempts bigint, v_by text, v_name text, v_request text, v_from text, v_trace text, v_created timestamptz, v_before timestamptz,
 	v_expires timestamptz, v_expanding boolean, v_to text, v_made bigint, v_running boolean, v_finished timestamptz, v_version bigint,
 	v_total bigint, v_sent bigint, v_delivered bigint, v_accepted bigint, v_succeeded bigint, v_failed bigint, v_expired bigint,
 	v_cancelled bigint, v_dead bigint`)
@@ -138,7 +138,8 @@ func (t *tx) insert(made []*command.Created) error {
 			params = string(c.Params)
 		}
 		in.add(string(c.ID), string(c.Tenant), orNull(c.ParentID), string(c.Kind), string(c.Mode), c.Priority, marshal(c.Selector),
-			marshal(c.Items), params, c.MaxAge.Microseconds(), c.Attempts, c.IssuedBy, c.TraceParent, c.CreatedAt, c.NotBefore,
+			marshal(c.Items), params, c.MaxAge.Microseconds(), c.Attempts, c.IssuedBy, c.Asked.Name, c.Asked.RequestID,
+			c.Asked.RemoteAddr, c.TraceParent, c.CreatedAt, c.NotBefore,
 			c.ExpiresAt, c.Expanding, string(c.Expanded), len(m.Operations), c.Running(), c.FinishedAt, c.Version,
 			n.Total, n.Sent, n.Delivered, n.Accepted, n.Succeeded, n.Failed, n.Expired, n.Cancelled, n.Dead)
 	}
@@ -151,10 +152,10 @@ func (t *tx) insert(made []*command.Created) error {
 		return err
 	}, `
 		INSERT INTO commands (id, tenant, parent_id, kind, mode, priority, selector, items, params, max_age_us, max_attempts,
-			issued_by, traceparent, created_at, not_before, expires_at, expanding, expanded_to, made, running, finished_at, version,
+			issued_by, issued_name, issued_request, issued_from, traceparent, created_at, not_before, expires_at, expanding, expanded_to, made, running, finished_at, version,
 			total, sent, delivered, accepted, succeeded, failed, expired, cancelled, dead)
 		SELECT v_id, v_tenant, v_parent, v_kind, v_mode, v_priority, v_selector, v_items, v_params, v_age, v_attempts,
-			v_by, v_trace, v_created, v_before, v_expires, v_expanding, v_to, v_made, v_running, v_finished, v_version,
+			v_by, v_name, v_request, v_from, v_trace, v_created, v_before, v_expires, v_expanding, v_to, v_made, v_running, v_finished, v_version,
 			v_total, v_sent, v_delivered, v_accepted, v_succeeded, v_failed, v_expired, v_cancelled, v_dead
 		FROM `+t.relation(in.columns, 1)+`
 		RETURNING id, seq`, in.args(t.dialect)...)

@@ -73,13 +73,13 @@ func TestTargets(t *testing.T) {
 		d, err := db.Device(f.ctx, tenantA, "off")
 		check(t, err)
 		d.Enabled = false
-		_, _, err = db.UpdateDevice(f.ctx, d)
+		_, _, err = db.UpdateDevice(f.ctx, by(d.Tenant), d)
 		check(t, err)
-		_, err = db.CreateGroup(f.ctx, tenantA, fleet.Group{Name: "north"})
+		_, err = db.CreateGroup(f.ctx, by(tenantA), fleet.Group{Name: "north"})
 		check(t, err)
-		_, err = db.CreateGroup(f.ctx, tenantA, fleet.Group{Name: "empty"})
+		_, err = db.CreateGroup(f.ctx, by(tenantA), fleet.Group{Name: "empty"})
 		check(t, err)
-		check(t, db.AddMembers(f.ctx, tenantA, "north", []fleet.DeviceID{"ipc1", "m2", "d1", "off"}))
+		check(t, db.AddMembers(f.ctx, by(tenantA), "north", []fleet.DeviceID{"ipc1", "m2", "d1", "off"}))
 
 		for name, test := range map[string]struct {
 			kind     command.Kind
@@ -280,7 +280,7 @@ func TestExpandInChunks(t *testing.T) {
 		}
 		f.direct(tenantA, "later") // not there when the command was issued
 		for _, gone := range []int{1, 10, 24} {
-			_, err := db.DeleteDevice(f.ctx, tenantA, devices[gone])
+			_, err := db.DeleteDevice(f.ctx, by(tenantA), devices[gone])
 			check(t, err)
 		}
 		var ops []string
@@ -320,7 +320,7 @@ func TestExpandACancelledCommand(t *testing.T) {
 		made, err := db.Create(f.ctx, want(tenantA, command.Selector{All: true}), time.Hour, command.Idempotency{}, 5, command.Born)
 		check(t, err)
 		id := made.Command.ID
-		check(t, db.Cancel(f.ctx, tenantA, id))
+		check(t, db.Cancel(f.ctx, by(tenantA), id))
 		if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 100); err != nil {
 			t.Fatal(err)
 		}
@@ -363,7 +363,7 @@ func TestCancelAgainstExpand(t *testing.T) {
 				})
 			}
 			both.Go(func() {
-				if err := db.Cancel(f.ctx, tenantA, id); err != nil {
+				if err := db.Cancel(f.ctx, by(tenantA), id); err != nil {
 					t.Error(err)
 				}
 				if _, _, _, err := db.End(f.ctx, nil, []command.ID{id}, command.Cancelled, "user", "", 1000); err != nil {
@@ -389,7 +389,7 @@ func TestEveryDeviceLeftDuringExpansion(t *testing.T) {
 		made, err := db.Create(f.ctx, want(tenantA, command.Selector{All: true}), time.Hour, command.Idempotency{}, 0, command.Born)
 		check(t, err)
 		for _, d := range []fleet.DeviceID{"d1", "d2"} {
-			_, err := db.DeleteDevice(f.ctx, tenantA, d)
+			_, err := db.DeleteDevice(f.ctx, by(tenantA), d)
 			check(t, err)
 		}
 		if _, found, err := db.Expand(f.ctx, 10, command.Born); err != nil || !found {

@@ -63,7 +63,7 @@ func normal(d fleet.Device) fleet.Device {
 }
 
 // CreateDevice implements fleet.Registry: it adds d and puts it into d.Groups, which must be there: *fleet.UnknownGroup.
-func (db *DB) CreateDevice(ctx context.Context, d fleet.Device, mac []byte) (fleet.Device, error) {
+func (db *DB) CreateDevice(ctx context.Context, by fleet.Actor, d fleet.Device, mac []byte) (fleet.Device, error) {
 	d = normal(d)
 	var made fleet.Device
 	err := db.write(ctx, urgent, func(t *tx) error {
@@ -89,8 +89,10 @@ func (db *DB) CreateDevice(ctx context.Context, d fleet.Device, mac []byte) (fle
 		if err := t.setGroups(d); err != nil {
 			return err
 		}
-		made, err = t.device(d.Tenant, d.ID)
-		return err
+		if made, err = t.device(d.Tenant, d.ID); err != nil {
+			return err
+		}
+		return t.record(now, by, fleet.Change{Action: fleet.DeviceCreate, Kind: fleet.OnDevice, ID: string(d.ID), After: made})
 	})
 	if err != nil {
 		return fleet.Device{}, fmt.Errorf("create device: %w", err)
@@ -165,10 +167,10 @@ var errKindFixed = errors.New("the kind of a device cannot be changed")
 
 // UpdateDevice implements fleet.Registry. d.Groups become its groups; they must be there: *fleet.UnknownGroup. Its kind
 // and its secret stay.
-func (db *DB) UpdateDevice(ctx context.Context, d fleet.Device) (updated fleet.Device, touched []string, err error) {
+func (db *DB) UpdateDevice(ctx context.Context, by fleet.Actor, d fleet.Device) (updated fleet.Device, touched []string, err error) {
 	d = normal(d)
 	err = db.write(ctx, urgent, func(t *tx) error {
-		updated, touched, err = t.updateDevice(d)
+		updated, touched, err = t.updateDevice(by, d)
 		return err
 	})
 	if err != nil {
@@ -177,7 +179,7 @@ func (db *DB) UpdateDevice(ctx context.Context, d fleet.Device) (updated fleet.D
 	return updated, touched, nil
 }
 
-func (t *tx) updateDevice(d fleet.Device) (fleet.Device, []string, error) {
+func (t *tx) updateDevice(by fleet.Actor, d fleet.Device) (fleet.Device, []string, error) {
 	now, err := t.now()
 	if err != nil {
 		return fleet.Device{}, nil, err
@@ -188,6 +190,10 @@ func (t *tx) updateDevice(d fleet.Device) (fleet.Device, []string, error) {
 	}
 	if was.Kind != d.Kind {
 		return fleet.Device{}, nil, errKindFixed
+	}
+	before, err := t.device(d.Tenant, d.ID)
+	if err != nil {
+		return fleet.Device{}, nil, err
 	}
 	if was.EndpointID != d.EndpointID {
 		if err := t.hasIPC(d); err != nil {
@@ -218,7 +224,10 @@ func (t *tx) updateDevice(d fleet.Device) (fleet.Device, []string, error) {
 		return fleet.Device{}, nil, err
 	}
 	updated, err := t.device(d.Tenant, d.ID)
-	return updated, touched, err
+	if err != nil {
+		return fleet.Device{}, nil, err
+	}
+	return updated, touched, t.record(now, by, fleet.Change{Action: fleet.DeviceUpdate, Kind: fleet.OnDevice, ID: string(d.ID), Before: before, After: updated})
 }
 
 // lockDevice loads a device for a change; fleet.ErrNotFound when it is not the tenant's.
@@ -238,9 +247,9 @@ func (t *tx) lockDevice(tenant fleet.Tenant, id fleet.DeviceID) (fleet.Device, e
 }
 
 // DeleteDevice implements fleet.Registry. What the device has read stays.
-func (db *DB) DeleteDevice(ctx context.Context, tenant fleet.Tenant, id fleet.DeviceID) (touched []string, err error) {
+func (db *DB) DeleteDevice(ctx context.Context, by fleet.Actor, id fleet.DeviceID) (touched []string, err error) {
 	err = db.write(ctx, urgent, func(t *tx) error {
-		touched, err = t.deleteDevice(tenant, id)
+		touched, err = t.deleteDevice(by, id)
 		return err
 	})
 	if err != nil {
@@ -249,12 +258,15 @@ func (db *DB) DeleteDevice(ctx context.Context, tenant fleet.Tenant, id fleet.De
 	return touched, nil
 }
 
-func (t *tx) deleteDevice(tenant fleet.Tenant, id fleet.DeviceID) ([]string, error) {
+func (t *tx) deleteDevice(by fleet.Actor, id fleet.DeviceID) ([]string, error) {
 	now, err := t.now()
 	if err != nil {
 		return nil, err
 	}
-	was, err := t.lockDevice(tenant, id)
+	if _, err := t.lockDevice(by.Tenant, id); err != nil {
+		return nil, err
+	}
+	was, err := t.device(by.Tenant, id)
 	if err != nil {
 		return nil, err
 	}
@@ -277,11 +289,14 @@ func (t *tx) deleteDevice(tenant fleet.Tenant, id fleet.DeviceID) ([]string, err
 			return nil, err
 		}
 	}
-	return t.follow(now, tenant, fleetChange{gone: []goner{{id, "device deleted"}}})
+	if err := t.record(now, by, fleet.Change{Action: fleet.DeviceDelete, Kind: fleet.OnDevice, ID: string(id), Before: was}); err != nil {
+		return nil, err
+	}
+	return t.follow(now, by.Tenant, fleetChange{gone: []goner{{id, "device deleted"}}})
 }
 
 // SetSecret implements fleet.Registry; ErrNotFound for a meter too, which has no secret.
-func (db *DB) SetSecret(ctx context.Context, tenant fleet.Tenant, id fleet.DeviceID, mac []byte) error {
+func (db *DB) SetSecret(ctx context.Context, by fleet.Actor, id fleet.DeviceID, mac []byte) error {
 	err := db.write(ctx, urgent, func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -291,12 +306,15 @@ func (db *DB) SetSecret(ctx context.Context, tenant fleet.Tenant, id fleet.Devic
 			UPDATE devices
 			SET secret_mac = $3, updated_at = $4
 			WHERE id = $1 AND tenant = $2 AND kind <> 'meter'`,
-			string(id), string(tenant), mac, at(now))
+			string(id), string(by.Tenant), mac, at(now))
 		switch {
 		case err != nil:
 			return err
 		case n == 0:
 			return fleet.ErrNotFound
+		}
+		if err := t.record(now, by, fleet.Change{Action: fleet.DeviceCredentials, Kind: fleet.OnDevice, ID: string(id)}); err != nil {
+			return err
 		}
 		return t.revokeDevice(now, id)
 	})

@@ -32,7 +32,7 @@ func create(t *testing.T, db *DB, d fleet.Device) fleet.Device {
 	if d.Kind != fleet.Meter {
 		mac = []byte("mac of " + d.ID)
 	}
-	made, err := db.CreateDevice(t.Context(), d, mac)
+	made, err := db.CreateDevice(t.Context(), by(d.Tenant), d, mac)
 	check(t, err)
 	return made
 }
@@ -56,7 +56,7 @@ func TestADeviceIsKeptAsItWasGiven(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
 		for _, g := range []string{"north", "east", "unused"} {
-			_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: g})
+			_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: g})
 			check(t, err)
 		}
 		ipc := create(t, db, fleet.Device{ID: "ipc-1", Kind: fleet.IPC, Name: "Cellar"})
@@ -97,23 +97,23 @@ func TestIdsAreUniqueInTheInstallationAndTenantsDoNotSeeEachOther(t *testing.T) 
 		create(t, db, fleet.Device{ID: "ipc", Kind: fleet.IPC})
 		create(t, db, fleet.Device{ID: "direct"})
 		for _, tenant := range []fleet.Tenant{tenantA, tenantB} {
-			_, err := db.CreateDevice(ctx, fleet.Device{ID: "direct", Tenant: tenant, Kind: fleet.Direct}, nil)
+			_, err := db.CreateDevice(ctx, by(tenant), fleet.Device{ID: "direct", Tenant: tenant, Kind: fleet.Direct}, nil)
 			wantErr(t, err, fleet.ErrTaken)
 		}
 		for _, endpoint := range []fleet.DeviceID{"ipc", "nobody"} { // another tenant's is as good as none
-			_, err := db.CreateDevice(ctx, fleet.Device{ID: "m", Tenant: tenantB, Kind: fleet.Meter, EndpointID: endpoint}, nil)
+			_, err := db.CreateDevice(ctx, by(tenantB), fleet.Device{ID: "m", Tenant: tenantB, Kind: fleet.Meter, EndpointID: endpoint}, nil)
 			wantErr(t, err, fleet.ErrNotFound)
 		}
-		_, err := db.CreateDevice(ctx, fleet.Device{ID: "m", Tenant: tenantA, Kind: fleet.Meter, EndpointID: "direct"}, nil)
+		_, err := db.CreateDevice(ctx, by(tenantA), fleet.Device{ID: "m", Tenant: tenantA, Kind: fleet.Meter, EndpointID: "direct"}, nil)
 		wantErr(t, err, fleet.ErrNotFound)
 
 		_, err = db.Device(ctx, tenantB, "direct")
 		wantErr(t, err, fleet.ErrNotFound)
-		_, _, err = db.UpdateDevice(ctx, fleet.Device{ID: "direct", Tenant: tenantB, Kind: fleet.Direct})
+		_, _, err = db.UpdateDevice(ctx, by(tenantB), fleet.Device{ID: "direct", Tenant: tenantB, Kind: fleet.Direct})
 		wantErr(t, err, fleet.ErrNotFound)
-		_, err = db.DeleteDevice(ctx, tenantB, "direct")
+		_, err = db.DeleteDevice(ctx, by(tenantB), "direct")
 		wantErr(t, err, fleet.ErrNotFound)
-		wantErr(t, db.SetSecret(ctx, tenantB, "direct", []byte("x")), fleet.ErrNotFound)
+		wantErr(t, db.SetSecret(ctx, by(tenantB), "direct", []byte("x")), fleet.ErrNotFound)
 		ds, err := db.Devices(ctx, tenantB, fleet.DeviceFilter{EndpointID: "direct"}, "", 10)
 		check(t, err)
 		if len(ds) != 0 {
@@ -129,14 +129,14 @@ func TestUpdateReplacesWhatADeviceSaysAndItsGroups(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
 		for _, g := range []string{"a", "b", "c"} {
-			_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: g})
+			_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: g})
 			check(t, err)
 		}
 		create(t, db, fleet.Device{ID: "ipc-1", Kind: fleet.IPC})
 		create(t, db, fleet.Device{ID: "ipc-2", Kind: fleet.IPC})
 		d := create(t, db, fleet.Device{ID: "m", Kind: fleet.Meter, EndpointID: "ipc-1", Groups: []string{"a", "b"}, Tags: map[string]string{"x": "1"}})
 		d.Name, d.EndpointID, d.Groups, d.Tags = "moved", "ipc-2", []string{"b", "c"}, map[string]string{"y": "2"}
-		got, touched, err := db.UpdateDevice(ctx, d)
+		got, touched, err := db.UpdateDevice(ctx, by(d.Tenant), d)
 		check(t, err)
 		if got.Name != "moved" || got.EndpointID != "ipc-2" || !slices.Equal(got.Groups, []string{"b", "c"}) || len(got.Tags) != 1 || got.Tags["y"] != "2" {
 			t.Errorf("got %+v", got)
@@ -150,11 +150,11 @@ func TestUpdateReplacesWhatADeviceSaysAndItsGroups(t *testing.T) {
 
 		d = got
 		d.Groups = []string{"nowhere"}
-		_, _, err = db.UpdateDevice(ctx, d)
+		_, _, err = db.UpdateDevice(ctx, by(d.Tenant), d)
 		if unknown, ok := errors.AsType[*fleet.UnknownGroup](err); !ok || unknown.Name != "nowhere" {
 			t.Errorf("got %v, want *fleet.UnknownGroup", err)
 		}
-		_, err = db.CreateDevice(ctx, fleet.Device{ID: "new", Tenant: tenantA, Kind: fleet.Direct, Groups: []string{"nowhere"}}, nil)
+		_, err = db.CreateDevice(ctx, by(tenantA), fleet.Device{ID: "new", Tenant: tenantA, Kind: fleet.Direct, Groups: []string{"nowhere"}}, nil)
 		if _, ok := errors.AsType[*fleet.UnknownGroup](err); !ok {
 			t.Errorf("got %v, want *fleet.UnknownGroup", err)
 		}
@@ -163,11 +163,11 @@ func TestUpdateReplacesWhatADeviceSaysAndItsGroups(t *testing.T) {
 		}
 		d = got
 		d.EndpointID = "nobody"
-		_, _, err = db.UpdateDevice(ctx, d)
+		_, _, err = db.UpdateDevice(ctx, by(d.Tenant), d)
 		wantErr(t, err, fleet.ErrNotFound)
 		d = got
 		d.Kind = fleet.Direct
-		if _, _, err = db.UpdateDevice(ctx, d); err == nil {
+		if _, _, err = db.UpdateDevice(ctx, by(d.Tenant), d); err == nil {
 			t.Error("a meter became a direct device")
 		}
 		if d, err := db.Device(ctx, tenantA, "m"); err != nil || !slices.Equal(d.Groups, []string{"b", "c"}) || d.EndpointID != "ipc-2" {
@@ -186,18 +186,18 @@ func TestOperationsFollowTheirDeviceOrEndWithIt(t *testing.T) {
 		check(t, err)
 
 		d.Name = "renamed"
-		if _, touched, err := db.UpdateDevice(t.Context(), d); err != nil || len(touched) != 0 {
+		if _, touched, err := db.UpdateDevice(t.Context(), by(d.Tenant), d); err != nil || len(touched) != 0 {
 			t.Errorf("a name touched %v, %v", touched, err)
 		}
 		d.EndpointID = "ipc-2"
-		if _, touched, err := db.UpdateDevice(t.Context(), d); err != nil || !slices.Equal(touched, []string{string(id)}) {
+		if _, touched, err := db.UpdateDevice(t.Context(), by(d.Tenant), d); err != nil || !slices.Equal(touched, []string{string(id)}) {
 			t.Errorf("moving touched %v, %v", touched, err)
 		}
 		if o := f.operation(key(id, "m")); o.State != command.Queued || o.EndpointID != "ipc-2" || o.Device.EndpointID != "ipc-2" {
 			t.Errorf("it is %s at %s (%s)", o.State, o.EndpointID, o.Device.EndpointID)
 		}
 		d.Enabled = false
-		if _, touched, err := db.UpdateDevice(t.Context(), d); err != nil || !slices.Equal(touched, []string{string(id)}) {
+		if _, touched, err := db.UpdateDevice(t.Context(), by(d.Tenant), d); err != nil || !slices.Equal(touched, []string{string(id)}) {
 			t.Errorf("disabling touched %v, %v", touched, err)
 		}
 		if o := f.operation(key(id, "m")); o.State != command.Cancelled {
@@ -205,10 +205,10 @@ func TestOperationsFollowTheirDeviceOrEndWithIt(t *testing.T) {
 		}
 
 		d.Enabled = true
-		_, _, err = db.UpdateDevice(t.Context(), d)
+		_, _, err = db.UpdateDevice(t.Context(), by(d.Tenant), d)
 		check(t, err)
 		id = f.issue(tenantA, "m").Command.ID
-		if touched, err := db.DeleteDevice(t.Context(), tenantA, "m"); err != nil || !slices.Equal(touched, []string{string(id)}) {
+		if touched, err := db.DeleteDevice(t.Context(), by(tenantA), "m"); err != nil || !slices.Equal(touched, []string{string(id)}) {
 			t.Errorf("deleting touched %v, %v", touched, err)
 		}
 		if o := f.operation(key(id, "m")); o.State != command.Cancelled {
@@ -229,7 +229,7 @@ func TestWhatIsQueuedAgainFollowsItsDevice(t *testing.T) {
 		d, err := db.Device(t.Context(), tenantA, "m")
 		check(t, err)
 		d.EndpointID, d.Route = "ipc-2", []byte(`[{"meter":"7"}]`)
-		_, _, err = db.UpdateDevice(t.Context(), d)
+		_, _, err = db.UpdateDevice(t.Context(), by(d.Tenant), d)
 		check(t, err)
 		if o := f.operation(key(id, "m")); o.EndpointID != "ipc-1" {
 			t.Fatalf("what is on its way went to %s", o.EndpointID)
@@ -252,21 +252,21 @@ func TestWhatIsQueuedAgainFollowsItsDevice(t *testing.T) {
 func TestDeletingADeviceLeavesNothingThatItsIdCouldFindAgain(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
-		_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: "g"})
+		_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: "g"})
 		check(t, err)
 		create(t, db, fleet.Device{ID: "ipc", Kind: fleet.IPC, Groups: []string{"g"}})
 		create(t, db, fleet.Device{ID: "m", Kind: fleet.Meter, EndpointID: "ipc"})
-		_, err = db.DeleteDevice(ctx, tenantA, "ipc")
+		_, err = db.DeleteDevice(ctx, by(tenantA), "ipc")
 		wantErr(t, err, fleet.ErrInUse)
 		exec(t, db, `INSERT INTO device_reads (device_id, last_read_at) VALUES ('ipc', $1)`, at(time.Now()))
 		for _, id := range []fleet.DeviceID{"m", "ipc"} {
-			touched, err := db.DeleteDevice(ctx, tenantA, id)
+			touched, err := db.DeleteDevice(ctx, by(tenantA), id)
 			check(t, err)
 			if len(touched) != 0 {
 				t.Errorf("touched %v", touched)
 			}
 		}
-		_, err = db.DeleteDevice(ctx, tenantA, "ipc")
+		_, err = db.DeleteDevice(ctx, by(tenantA), "ipc")
 		wantErr(t, err, fleet.ErrNotFound)
 		if g, err := db.Group(ctx, tenantA, "g"); err != nil || g.Devices != 0 {
 			t.Errorf("got %+v, %v", g, err)
@@ -283,13 +283,13 @@ func TestCredentialsAreThoseOfDevicesThatSignIn(t *testing.T) {
 		create(t, db, fleet.Device{ID: "ipc", Kind: fleet.IPC})
 		create(t, db, fleet.Device{ID: "m", Kind: fleet.Meter, EndpointID: "ipc"})
 		d := create(t, db, fleet.Device{ID: "direct", Tenant: tenantB})
-		_, err := db.CreateDevice(ctx, fleet.Device{ID: "silent", Tenant: tenantA, Kind: fleet.Direct}, nil)
+		_, err := db.CreateDevice(ctx, by(tenantA), fleet.Device{ID: "silent", Tenant: tenantA, Kind: fleet.Direct}, nil)
 		check(t, err)
 		d.Enabled = false
-		_, _, err = db.UpdateDevice(ctx, d)
+		_, _, err = db.UpdateDevice(ctx, by(d.Tenant), d)
 		check(t, err)
-		check(t, db.SetSecret(ctx, tenantA, "ipc", []byte{0, 1, 2, 255}))
-		wantErr(t, db.SetSecret(ctx, tenantA, "m", []byte{1}), fleet.ErrNotFound)
+		check(t, db.SetSecret(ctx, by(tenantA), "ipc", []byte{0, 1, 2, 255}))
+		wantErr(t, db.SetSecret(ctx, by(tenantA), "m", []byte{1}), fleet.ErrNotFound)
 
 		cs, err := db.Credentials(ctx, []fleet.DeviceID{"direct", "ipc", "m", "silent", "nobody"})
 		check(t, err)
@@ -304,7 +304,7 @@ func TestCredentialsAreThoseOfDevicesThatSignIn(t *testing.T) {
 func TestDevicesAreListedByWhatIsAskedFor(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
-		_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: "g"})
+		_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: "g"})
 		check(t, err)
 		create(t, db, fleet.Device{ID: "IPC-1", Kind: fleet.IPC, Name: "Main Street"})
 		create(t, db, fleet.Device{ID: "a_1", Name: "100% green", Tags: map[string]string{"city": "Bern", "floor": "2"}, Groups: []string{"g"}})

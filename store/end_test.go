@@ -129,7 +129,7 @@ func TestExpandAfterTheDeadline(t *testing.T) {
 		check(t, err)
 		id := made.Command.ID
 		f.overdue(id)
-		check(t, db.Cancel(f.ctx, tenantA, id))
+		check(t, db.Cancel(f.ctx, by(tenantA), id))
 		for found := true; found; {
 			_, found, err = db.Expand(f.ctx, 7, command.Born)
 			check(t, err)

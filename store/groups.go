@@ -26,7 +26,7 @@ const groupColumns = `
 	(SELECT count(*) FROM group_members m WHERE m.tenant = g.tenant AND m.group_name = g.name) AS devices`
 
 // CreateGroup adds an empty group; ErrTaken when the tenant has one of that name.
-func (db *DB) CreateGroup(ctx context.Context, tenant fleet.Tenant, g fleet.Group) (made fleet.Group, err error) {
+func (db *DB) CreateGroup(ctx context.Context, by fleet.Actor, g fleet.Group) (made fleet.Group, err error) {
 	err = db.write(ctx, urgent, func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -35,54 +35,71 @@ func (db *DB) CreateGroup(ctx context.Context, tenant fleet.Tenant, g fleet.Grou
 		n, err := t.exec(`
 			INSERT INTO groups (tenant, name, description, created_at)
 			VALUES ($1, $2, $3, $4)
-			ON CONFLICT (tenant, name) DO NOTHING`, string(tenant), g.Name, g.Description, at(now))
+			ON CONFLICT (tenant, name) DO NOTHING`, string(by.Tenant), g.Name, g.Description, at(now))
 		if err != nil {
 			return fmt.Errorf("insert group: %w", err)
 		}
 		if n == 0 {
 			return fleet.ErrTaken
 		}
-		made, err = t.group(tenant, g.Name)
-		return err
+		if made, err = t.group(by.Tenant, g.Name); err != nil {
+			return err
+		}
+		return t.record(now, by, fleet.Change{Action: fleet.GroupCreate, Kind: fleet.OnGroup, ID: g.Name, After: made})
 	})
 	return made, err
 }
 
 // UpdateGroup changes the description of a group.
-func (db *DB) UpdateGroup(ctx context.Context, tenant fleet.Tenant, name, description string) (g fleet.Group, err error) {
+func (db *DB) UpdateGroup(ctx context.Context, by fleet.Actor, name, description string) (g fleet.Group, err error) {
 	err = db.write(ctx, urgent, func(t *tx) error {
-		_, err := t.exec(`
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		before, err := t.heldGroup(by.Tenant, name)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(`
 			UPDATE groups
 			SET description = $3
-			WHERE tenant = $1 AND name = $2`, string(tenant), name, description)
+			WHERE tenant = $1 AND name = $2`, string(by.Tenant), name, description)
 		if err != nil {
 			return fmt.Errorf("update group: %w", err)
 		}
-		g, err = t.group(tenant, name)
-		return err
+		if g, err = t.group(by.Tenant, name); err != nil {
+			return err
+		}
+		return t.record(now, by, fleet.Change{Action: fleet.GroupUpdate, Kind: fleet.OnGroup, ID: name, Before: before, After: g})
 	})
 	return g, err
 }
 
 // DeleteGroup removes a group; its devices stay.
-func (db *DB) DeleteGroup(ctx context.Context, tenant fleet.Tenant, name string) error {
+func (db *DB) DeleteGroup(ctx context.Context, by fleet.Actor, name string) error {
 	return db.write(ctx, urgent, func(t *tx) error {
-		n, err := t.exec(`
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		before, err := t.heldGroup(by.Tenant, name)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(`
 			DELETE FROM groups
-			WHERE tenant = $1 AND name = $2`, string(tenant), name)
+			WHERE tenant = $1 AND name = $2`, string(by.Tenant), name)
 		if err != nil {
 			return fmt.Errorf("delete group: %w", err)
 		}
-		if n == 0 {
-			return fleet.ErrNotFound
-		}
 		_, err = t.exec(`
 			DELETE FROM group_members
-			WHERE tenant = $1 AND group_name = $2`, string(tenant), name)
+			WHERE tenant = $1 AND group_name = $2`, string(by.Tenant), name)
 		if err != nil {
 			return fmt.Errorf("delete members: %w", err)
 		}
-		return nil
+		return t.record(now, by, fleet.Change{Action: fleet.GroupDelete, Kind: fleet.OnGroup, ID: name, Before: before})
 	})
 }
 
@@ -118,18 +135,18 @@ func (db *DB) Groups(ctx context.Context, tenant fleet.Tenant, after string, lim
 }
 
 // AddMembers puts devices into a group; those in it already stay. Nothing is changed when a device is unknown.
-func (db *DB) AddMembers(ctx context.Context, tenant fleet.Tenant, group string, ids []fleet.DeviceID) error {
-	return db.changeMembers(ctx, tenant, group, ids, func(t *tx) error {
-		return t.addMembers(tenant, []string{group}, ids)
+func (db *DB) AddMembers(ctx context.Context, by fleet.Actor, group string, ids []fleet.DeviceID) error {
+	return db.changeMembers(ctx, by, fleet.GroupAdd, group, ids, func(t *tx) error {
+		return t.addMembers(by.Tenant, []string{group}, ids)
 	})
 }
 
 // RemoveMembers takes devices out of a group; those not in it are no error. Nothing is changed when a device is unknown.
-func (db *DB) RemoveMembers(ctx context.Context, tenant fleet.Tenant, group string, ids []fleet.DeviceID) error {
-	return db.changeMembers(ctx, tenant, group, ids, func(t *tx) error {
+func (db *DB) RemoveMembers(ctx context.Context, by fleet.Actor, group string, ids []fleet.DeviceID) error {
+	return db.changeMembers(ctx, by, fleet.GroupRemove, group, ids, func(t *tx) error {
 		_, err := t.exec(`
 			DELETE FROM group_members
-			WHERE tenant = $1 AND group_name = $2 AND `+t.among("device_id", 3), string(tenant), group, texts(t.dialect, ids))
+			WHERE tenant = $1 AND group_name = $2 AND `+t.among("device_id", 3), string(by.Tenant), group, texts(t.dialect, ids))
 		if err != nil {
 			return fmt.Errorf("delete members: %w", err)
 		}
@@ -138,18 +155,22 @@ func (db *DB) RemoveMembers(ctx context.Context, tenant fleet.Tenant, group stri
 }
 
 // changeMembers runs change when the group and all devices are the tenant's. They cannot be deleted meanwhile.
-func (db *DB) changeMembers(ctx context.Context, tenant fleet.Tenant, group string, ids []fleet.DeviceID, change func(*tx) error) error {
+func (db *DB) changeMembers(ctx context.Context, by fleet.Actor, as fleet.Action, group string, ids []fleet.DeviceID, change func(*tx) error) error {
 	return db.write(ctx, urgent, func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
 		var known []string
-		err := t.list(&known, `
+		err = t.list(&known, `
 			SELECT id
 			FROM devices
 			WHERE `+t.among("id", 1)+` AND tenant = $2
-			ORDER BY id`+t.lock("FOR KEY SHARE"), texts(t.dialect, ids), string(tenant))
+			ORDER BY id`+t.lock("FOR KEY SHARE"), texts(t.dialect, ids), string(by.Tenant))
 		if err != nil {
 			return fmt.Errorf("look for devices: %w", err)
 		}
-		if err := t.lockGroups(tenant, []string{group}); err != nil {
+		if err := t.lockGroups(by.Tenant, []string{group}); err != nil {
 			if unknown, ok := errors.AsType[*fleet.UnknownGroup](err); ok {
 				return fmt.Errorf("find group %s: %w", unknown.Name, fleet.ErrNotFound)
 			}
@@ -158,7 +179,10 @@ func (db *DB) changeMembers(ctx context.Context, tenant fleet.Tenant, group stri
 		if missing := absent(ids, known); len(missing) > 0 {
 			return &fleet.UnknownDevices{Indexes: missing}
 		}
-		return change(t)
+		if err := change(t); err != nil {
+			return err
+		}
+		return t.record(now, by, fleet.Change{Action: as, Kind: fleet.OnGroup, ID: group, After: fleet.ChangeOfMembers(ids)})
 	})
 }
 
@@ -186,6 +210,21 @@ func (t *tx) group(tenant fleet.Tenant, name string) (fleet.Group, error) {
 		return fleet.Group{}, fmt.Errorf("read group: %w", err)
 	}
 	return r.group(), nil
+}
+
+// heldGroup is group for a change: it stays as it is until the transaction ends.
+func (t *tx) heldGroup(tenant fleet.Tenant, name string) (fleet.Group, error) {
+	if t.postgres {
+		var held string
+		err := t.get(&held, `SELECT name FROM groups WHERE tenant = $1 AND name = $2 FOR UPDATE`, string(tenant), name)
+		if missing(err) {
+			return fleet.Group{}, fleet.ErrNotFound
+		}
+		if err != nil {
+			return fleet.Group{}, fmt.Errorf("lock group: %w", err)
+		}
+	}
+	return t.group(tenant, name)
 }
 
 // lockGroups keeps groups from being deleted until the transaction ends; the first that is not there is a

@@ -12,22 +12,22 @@ import (
 func TestGroupsBelongToTheirTenant(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
-		g, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: "north", Description: "of the river"})
+		g, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: "north", Description: "of the river"})
 		check(t, err)
 		if g.Name != "north" || g.Description != "of the river" || g.Devices != 0 || g.CreatedAt.IsZero() {
 			t.Errorf("got %+v", g)
 		}
-		_, err = db.CreateGroup(ctx, tenantA, fleet.Group{Name: "north"})
+		_, err = db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: "north"})
 		wantErr(t, err, fleet.ErrTaken)
-		_, err = db.CreateGroup(ctx, tenantB, fleet.Group{Name: "north", Description: "other's"}) // names are the tenant's own
+		_, err = db.CreateGroup(ctx, by(tenantB), fleet.Group{Name: "north", Description: "other's"}) // names are the tenant's own
 		check(t, err)
-		_, err = db.CreateGroup(ctx, tenantB, fleet.Group{Name: "secret"})
+		_, err = db.CreateGroup(ctx, by(tenantB), fleet.Group{Name: "secret"})
 		check(t, err)
 
 		create(t, db, fleet.Device{ID: "d", Groups: []string{"north"}})
 		create(t, db, fleet.Device{ID: "o", Tenant: tenantB, Groups: []string{"north", "secret"}})
 
-		g, err = db.UpdateGroup(ctx, tenantA, "north", "of the hill")
+		g, err = db.UpdateGroup(ctx, by(tenantA), "north", "of the hill")
 		check(t, err)
 		if g.Description != "of the hill" || g.Devices != 1 {
 			t.Errorf("got %+v", g)
@@ -37,11 +37,11 @@ func TestGroupsBelongToTheirTenant(t *testing.T) {
 		}
 		_, err = db.Group(ctx, tenantA, "secret")
 		wantErr(t, err, fleet.ErrNotFound)
-		_, err = db.UpdateGroup(ctx, tenantA, "secret", "mine")
+		_, err = db.UpdateGroup(ctx, by(tenantA), "secret", "mine")
 		wantErr(t, err, fleet.ErrNotFound)
-		wantErr(t, db.DeleteGroup(ctx, tenantA, "secret"), fleet.ErrNotFound)
+		wantErr(t, db.DeleteGroup(ctx, by(tenantA), "secret"), fleet.ErrNotFound)
 
-		check(t, db.DeleteGroup(ctx, tenantA, "north"))
+		check(t, db.DeleteGroup(ctx, by(tenantA), "north"))
 		d, err := db.Device(ctx, tenantA, "d")
 		check(t, err)
 		o, err := db.Device(ctx, tenantB, "o")
@@ -56,10 +56,10 @@ func TestGroupsAreListedInPages(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
 		for _, name := range []string{"c", "a", "b", "Z"} {
-			_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: name})
+			_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: name})
 			check(t, err)
 		}
-		_, err := db.CreateGroup(ctx, tenantB, fleet.Group{Name: "aa"})
+		_, err := db.CreateGroup(ctx, by(tenantB), fleet.Group{Name: "aa"})
 		check(t, err)
 		create(t, db, fleet.Device{ID: "d", Groups: []string{"b"}})
 		first, err := db.Groups(ctx, tenantA, "", 3)
@@ -82,7 +82,7 @@ func TestGroupsAreListedInPages(t *testing.T) {
 func TestMembersChangeAllOrNone(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
-		_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: "g"})
+		_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: "g"})
 		check(t, err)
 		for _, id := range []fleet.DeviceID{"a", "b", "c"} {
 			create(t, db, fleet.Device{ID: id})
@@ -93,25 +93,25 @@ func TestMembersChangeAllOrNone(t *testing.T) {
 			check(t, err)
 			return idsOf(ds)
 		}
-		check(t, db.AddMembers(ctx, tenantA, "g", []fleet.DeviceID{"b", "a", "b"}))
-		check(t, db.AddMembers(ctx, tenantA, "g", []fleet.DeviceID{"b"}))
+		check(t, db.AddMembers(ctx, by(tenantA), "g", []fleet.DeviceID{"b", "a", "b"}))
+		check(t, db.AddMembers(ctx, by(tenantA), "g", []fleet.DeviceID{"b"}))
 		if got := members(); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("got %v", got)
 		}
-		for name, change := range map[string]func(context.Context, fleet.Tenant, string, []fleet.DeviceID) error{
+		for name, change := range map[string]func(context.Context, fleet.Actor, string, []fleet.DeviceID) error{
 			"add": db.AddMembers, "remove": db.RemoveMembers,
 		} {
-			err := change(ctx, tenantA, "g", []fleet.DeviceID{"nobody", "c", "a", "foreign"})
+			err := change(ctx, by(tenantA), "g", []fleet.DeviceID{"nobody", "c", "a", "foreign"})
 			if unknown, ok := errors.AsType[*fleet.UnknownDevices](err); !ok || !slices.Equal(unknown.Indexes, []int{0, 3}) {
 				t.Errorf("%s: got %v", name, err)
 			}
-			wantErr(t, change(ctx, tenantA, "nowhere", []fleet.DeviceID{"a"}), fleet.ErrNotFound)
-			wantErr(t, change(ctx, tenantB, "g", []fleet.DeviceID{"foreign"}), fleet.ErrNotFound)
+			wantErr(t, change(ctx, by(tenantA), "nowhere", []fleet.DeviceID{"a"}), fleet.ErrNotFound)
+			wantErr(t, change(ctx, by(tenantB), "g", []fleet.DeviceID{"foreign"}), fleet.ErrNotFound)
 		}
 		if got := members(); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("a refused change left %v", got)
 		}
-		check(t, db.RemoveMembers(ctx, tenantA, "g", []fleet.DeviceID{"c", "a"}))
+		check(t, db.RemoveMembers(ctx, by(tenantA), "g", []fleet.DeviceID{"c", "a"}))
 		if got := members(); !slices.Equal(got, []string{"b"}) {
 			t.Errorf("got %v", got)
 		}

@@ -21,7 +21,7 @@ const (
 // nobody waiting. Rows are taken in order: a device that is named twice is created and then updated. The groups of a row
 // are made where they are missing and the device is added to them; it leaves none. Complaints are *fleet.RowError, of
 // which the first is answered.
-func (db *DB) Import(ctx context.Context, tenant fleet.Tenant, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
+func (db *DB) Import(ctx context.Context, by fleet.Actor, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
 	s := &spool{}
 	defer s.close()
 	for {
@@ -44,7 +44,7 @@ func (db *DB) Import(ctx context.Context, tenant fleet.Tenant, next func() ([]fl
 		if err != nil {
 			return err
 		}
-		im := &importing{tx: t, tenant: tenant, now: now, ahead: map[fleet.DeviceID]int{}, groups: map[string]bool{}}
+		im := &importing{tx: t, tenant: by.Tenant, now: now, ahead: map[fleet.DeviceID]int{}, groups: map[string]bool{}}
 		if err := s.each(importRows, im.take); err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func (db *DB) Import(ctx context.Context, tenant fleet.Tenant, next func() ([]fl
 			return err
 		}
 		done = im.done
-		return nil
+		return t.record(now, by, fleet.Change{Action: fleet.DeviceImport, Kind: fleet.OnDevice, After: fleet.ImportChange{Created: done.Created, Updated: done.Updated}})
 	})
 	if err != nil {
 		return fleet.Imported{}, err

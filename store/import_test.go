@@ -42,14 +42,14 @@ func meter(id, ipc fleet.DeviceID, groups ...string) fleet.Device {
 func TestAnImportCreatesAndUpdates(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
-		_, err := db.CreateGroup(ctx, tenantA, fleet.Group{Name: "old", Description: "stays"})
+		_, err := db.CreateGroup(ctx, by(tenantA), fleet.Group{Name: "old", Description: "stays"})
 		check(t, err)
 		create(t, db, ipc("ipc-old"))
 		was := create(t, db, meter("m-old", "ipc-old", "old"))
 
 		moved := meter("m-old", "ipc-new", "new")
 		moved.Name, moved.Tags = "moved", map[string]string{"k": "v"}
-		done, err := db.Import(ctx, tenantA, inBatches(2,
+		done, err := db.Import(ctx, by(tenantA), inBatches(2,
 			meter("m-new", "ipc-new", "new", "old"), // its IPC comes later
 			moved, ipc("ipc-new"), ipc("ipc-old")))
 		check(t, err)
@@ -87,7 +87,7 @@ func TestAnImportKeepsSecretsUnlessItBringsOthers(t *testing.T) {
 		create(t, db, ipc("keeps"))
 		create(t, db, ipc("changes"))
 		rows := []fleet.ImportRow{{Line: 1, Device: ipc("keeps")}, {Line: 2, Device: ipc("changes"), MAC: []byte("new")}, {Line: 3, Device: ipc("none")}}
-		_, err := db.Import(ctx, tenantA, func() ([]fleet.ImportRow, error) { r := rows; rows = nil; return r, nil })
+		_, err := db.Import(ctx, by(tenantA), func() ([]fleet.ImportRow, error) { r := rows; rows = nil; return r, nil })
 		check(t, err)
 		cs, err := db.Credentials(ctx, []fleet.DeviceID{"keeps", "changes", "none"})
 		check(t, err)
@@ -124,7 +124,7 @@ func TestAnImportIsRefusedAsAWhole(t *testing.T) {
 			"another kind of its own": {fleet.Device{ID: "m-2", Kind: fleet.Direct}, fleet.RowError{Line: 4, Field: "kind"}},
 		} {
 			for _, size := range []int{1, 100} { // in a batch of its own, and among the others
-				_, err := db.Import(ctx, tenantA, inBatches(size, append(slices.Clone(good), c.bad, meter("m-9", "ipc-1"))...))
+				_, err := db.Import(ctx, by(tenantA), inBatches(size, append(slices.Clone(good), c.bad, meter("m-9", "ipc-1"))...))
 				row, ok := errors.AsType[*fleet.RowError](err)
 				if !ok || row.Line != c.want.Line || row.Field != c.want.Field || row.Detail == "" || (c.want.Detail != "" && row.Detail != c.want.Detail) {
 					t.Errorf("%s, %d at a time: got %#v", name, size, err)
@@ -133,7 +133,7 @@ func TestAnImportIsRefusedAsAWhole(t *testing.T) {
 		}
 		batches := inBatches(1, good...)
 		calls := 0
-		_, err = db.Import(ctx, tenantA, func() ([]fleet.ImportRow, error) {
+		_, err = db.Import(ctx, by(tenantA), func() ([]fleet.ImportRow, error) {
 			if calls++; calls == 3 {
 				return nil, broken
 			}
@@ -155,7 +155,7 @@ func TestADeviceThatAnImportNamesTwiceIsUpdated(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		again := ipc("ipc")
 		again.Name = "second"
-		done, err := db.Import(t.Context(), tenantA, inBatches(10, ipc("ipc"), meter("m", "ipc"), again))
+		done, err := db.Import(t.Context(), by(tenantA), inBatches(10, ipc("ipc"), meter("m", "ipc"), again))
 		check(t, err)
 		if d, err := db.Device(t.Context(), tenantA, "ipc"); err != nil || d.Name != "second" || done.Created != 2 || done.Updated != 1 {
 			t.Errorf("created %d, updated %d: %+v, %v", done.Created, done.Updated, d, err)
@@ -174,7 +174,7 @@ func TestAnImportTakesOperationsAlong(t *testing.T) {
 		ends.Enabled = false
 		stays := meter("stays", "ipc-1")
 		stays.Route = []byte(`[{"bus":"com1"},{"meter":"stays"}]`)
-		done, err := db.Import(t.Context(), tenantA, inBatches(2, stays, meter("moves", "ipc-2"), ends, meter("is-out", "ipc-2"), ipc("ipc-2")))
+		done, err := db.Import(t.Context(), by(tenantA), inBatches(2, stays, meter("moves", "ipc-2"), ends, meter("is-out", "ipc-2"), ipc("ipc-2")))
 		check(t, err)
 		if len(done.Touched) == 0 || done.Touched[0] != string(c) {
 			t.Errorf("touched %v, want %s", done.Touched, c)
@@ -217,7 +217,7 @@ func TestALargeImport(t *testing.T) {
 			db := open(t)
 			t.Setenv("TMPDIR", t.TempDir())
 			bad := append(slices.Clone(devices), meter("m-last", "nobody"))
-			_, err := db.Import(t.Context(), tenantA, inBatches(500, bad...))
+			_, err := db.Import(t.Context(), by(tenantA), inBatches(500, bad...))
 			if row, ok := errors.AsType[*fleet.RowError](err); !ok || row.Line != len(bad) {
 				t.Fatalf("got %v", err)
 			}
@@ -226,7 +226,7 @@ func TestALargeImport(t *testing.T) {
 			}
 			for _, want := range []struct{ created, updated int }{{len(devices), 0}, {0, len(devices)}} {
 				start := time.Now()
-				done, err := db.Import(t.Context(), tenantA, inBatches(500, devices...))
+				done, err := db.Import(t.Context(), by(tenantA), inBatches(500, devices...))
 				check(t, err)
 				t.Logf("created %d, updated %d in %s", done.Created, done.Updated, time.Since(start).Round(time.Millisecond))
 				if done.Created != want.created || done.Updated != want.updated {

@@ -108,7 +108,19 @@ func (t *tx) closeLetters(d command.Decision, in *input, made command.ID) (int, 
 	if err != nil {
 		return 0, fmt.Errorf("close dead letters: %w", err)
 	}
-	return n, nil
+	return n, t.recordDecision(now, d, in, n, made)
+}
+
+// recordDecision enters what was decided in one transaction: one letter by its id, many by how many they are.
+func (t *tx) recordDecision(now time.Time, d command.Decision, in *input, n int, made command.ID) error {
+	c := fleet.Change{Action: fleet.LetterDiscard, Kind: fleet.OnLetter, After: fleet.LettersChange{DecisionID: d.ID, Letters: n, CommandID: string(made)}}
+	if d.As == command.LetterReplayed {
+		c.Action = fleet.LetterReplay
+	}
+	if in.len() == 1 {
+		c.ID = in.rows[0][0].(string)
+	}
+	return t.record(now, d.By, c)
 }
 
 // operationReplayable narrows to letters of dead operations that d.By may have asked for again. l is joined with the command,

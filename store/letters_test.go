@@ -237,7 +237,7 @@ func TestDeadOperationsAreReissued(t *testing.T) {
 			}
 		}
 		f.bury(letters...)
-		_, err := db.DeleteDevice(f.ctx, tenantA, "m3")
+		_, err := db.DeleteDevice(f.ctx, by(tenantA), "m3")
 		check(t, err)
 		d := decision(tenantA, command.LetterReplayed)
 		dead, err := db.DeadCommands(f.ctx, d, command.DeadLetterFilter{}, 10)

@@ -89,7 +89,7 @@ func TestOpenOperations(t *testing.T) {
 		if n, err := db.OpenOperations(f.ctx, "nobody"); err != nil || n != 0 {
 			t.Fatalf("%d open of nobody: %v", n, err)
 		}
-		if err := db.Cancel(f.ctx, tenantB, id); !isNotFound(err) {
+		if err := db.Cancel(f.ctx, by(tenantB), id); !isNotFound(err) {
 			t.Fatalf("another tenant cancelled: %v", err)
 		}
 	})
@@ -187,8 +187,8 @@ func TestFindOperations(t *testing.T) {
 				t.Errorf("%s: %d operations, want %d", name, len(got), test.want)
 			}
 		}
-		check(t, second(db.CreateGroup(f.ctx, tenantA, fleet.Group{Name: "north"})))
-		check(t, db.AddMembers(f.ctx, tenantA, "north", []fleet.DeviceID{"m1", "m5"}))
+		check(t, second(db.CreateGroup(f.ctx, by(tenantA), fleet.Group{Name: "north"})))
+		check(t, db.AddMembers(f.ctx, by(tenantA), "north", []fleet.DeviceID{"m1", "m5"}))
 		if got := f.pages(tenantA, command.OperationFilter{Group: "north", State: command.Succeeded}, 2); len(got) != 3 {
 			t.Errorf("group: %+v", got)
 		}

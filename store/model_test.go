@@ -84,7 +84,7 @@ func (w *twins) id(name string) command.DeviceID {
 
 func (w *twins) device(d fleet.Device) {
 	d.Tenant, d.Enabled = w.tenant, true
-	made, err := w.f.CreateDevice(w.f.ctx, d, []byte("mac"))
+	made, err := w.f.CreateDevice(w.f.ctx, by(d.Tenant), d, []byte("mac"))
 	check(w.f, err)
 	made.CreatedAt = time.Time{}
 	w.model.PutDevice(made)
@@ -351,7 +351,7 @@ func (w *twins) end() {
 
 func (w *twins) cancel() {
 	id := w.pick()
-	w.failed("cancel", w.f.Cancel(w.f.ctx, w.tenant, id), w.model.Cancel(w.f.ctx, w.tenant, id))
+	w.failed("cancel", w.f.Cancel(w.f.ctx, by(w.tenant), id), w.model.Cancel(w.f.ctx, by(w.tenant), id))
 }
 
 func (w *twins) shown() {
@@ -473,7 +473,7 @@ func (w *twins) reshape() {
 	} else {
 		d.Enabled = !d.Enabled
 	}
-	_, touched, err := w.f.UpdateDevice(w.f.ctx, d)
+	_, touched, err := w.f.UpdateDevice(w.f.ctx, by(d.Tenant), d)
 	check(w.f, err)
 	w.same("touched", fmt.Sprint(touched), fmt.Sprint(w.model.PutDevice(d)))
 }

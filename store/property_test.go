@@ -49,7 +49,7 @@ func (w *walk) run() {
 			w.end()
 		case "cancel":
 			if len(w.ids) > 0 {
-				check(w.f, w.f.Cancel(w.f.ctx, tenantA, w.pick()))
+				check(w.f, w.f.Cancel(w.f.ctx, by(tenantA), w.pick()))
 			}
 		case "expand":
 			_, _, err := w.f.Expand(w.f.ctx, rapid.IntRange(1, 4).Draw(w.rt, "chunk"), command.Born)

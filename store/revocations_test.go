@@ -79,9 +79,9 @@ func TestWhatIsTakenBackIsTold(t *testing.T) {
 		f := fix(t, db)
 		f.direct(tenantA, "d1", "d2", "d3", "before")
 		f.ipc(tenantA, "i1", "m1", "m2")
-		token, err := db.CreateToken(f.ctx, fleet.Token{Tenant: tenantA, Name: "ci"}, []byte("hash"))
+		token, err := db.CreateToken(f.ctx, by(tenantA), fleet.Token{Tenant: tenantA, Name: "ci"}, []byte("hash"))
 		check(t, err)
-		check(t, db.SetSecret(f.ctx, tenantA, "before", []byte("x")))
+		check(t, db.SetSecret(f.ctx, by(tenantA), "before", []byte("x")))
 		r := f.follow()
 		wantSaid(t, r.news(f))
 
@@ -89,12 +89,12 @@ func TestWhatIsTakenBackIsTold(t *testing.T) {
 			d, err := db.Device(f.ctx, tenantA, id)
 			check(t, err)
 			how(&d)
-			_, _, err = db.UpdateDevice(f.ctx, d)
+			_, _, err = db.UpdateDevice(f.ctx, by(d.Tenant), d)
 			check(t, err)
 		}
 		change("d1", func(d *fleet.Device) { d.Name = "another" })
 		change("m1", func(d *fleet.Device) { d.Enabled = false })
-		_, err = db.DeleteDevice(f.ctx, tenantA, "m2")
+		_, err = db.DeleteDevice(f.ctx, by(tenantA), "m2")
 		check(t, err)
 		wantSaid(t, r.news(f)) // nobody signs in otherwise than before
 
@@ -102,12 +102,12 @@ func TestWhatIsTakenBackIsTold(t *testing.T) {
 		wantSaid(t, r.news(f), "d1 off")
 		change("d1", func(d *fleet.Device) { d.Enabled = true })
 		wantSaid(t, r.news(f))
-		check(t, db.SetSecret(f.ctx, tenantA, "d2", []byte("new")))
-		_, err = db.DeleteDevice(f.ctx, tenantA, "d3")
+		check(t, db.SetSecret(f.ctx, by(tenantA), "d2", []byte("new")))
+		_, err = db.DeleteDevice(f.ctx, by(tenantA), "d3")
 		check(t, err)
-		check(t, db.DeleteToken(f.ctx, tenantA, token.ID))
-		wantErr(t, db.DeleteToken(f.ctx, tenantA, token.ID), fleet.ErrNotFound)
-		wantErr(t, db.SetSecret(f.ctx, tenantB, "d2", []byte("theirs")), fleet.ErrNotFound)
+		check(t, db.DeleteToken(f.ctx, by(tenantA), token.ID))
+		wantErr(t, db.DeleteToken(f.ctx, by(tenantA), token.ID), fleet.ErrNotFound)
+		wantErr(t, db.SetSecret(f.ctx, by(tenantB), "d2", []byte("theirs")), fleet.ErrNotFound)
 		wantSaid(t, r.news(f), "d2 new", "d3 gone", "token "+token.ID)
 		wantSaid(t, r.news(f))
 		wantSaid(t, f.follow().news(f)) // who begins now
@@ -122,7 +122,7 @@ func TestAnImportTakesBackWhatItChanges(t *testing.T) {
 		d, err := db.Device(f.ctx, tenantA, "was-off")
 		check(t, err)
 		d.Enabled = false
-		_, _, err = db.UpdateDevice(f.ctx, d)
+		_, _, err = db.UpdateDevice(f.ctx, by(d.Tenant), d)
 		check(t, err)
 		r := f.follow()
 		row := func(id string, kind fleet.Kind, enabled bool, mac string) fleet.ImportRow {
@@ -140,7 +140,7 @@ func TestAnImportTakesBackWhatItChanges(t *testing.T) {
 			row("off", fleet.Direct, false, ""), row("was-off", fleet.Direct, false, "new"), row("m1", fleet.Meter, false, ""),
 			row("born", fleet.Direct, true, "mac"), row("born-off", fleet.Direct, false, "mac"),
 		}
-		_, err = db.Import(f.ctx, tenantA, func() ([]fleet.ImportRow, error) {
+		_, err = db.Import(f.ctx, by(tenantA), func() ([]fleet.ImportRow, error) {
 			batch := rows
 			rows = nil
 			return batch, nil
@@ -171,9 +171,9 @@ func TestATransactionThatEndsLateIsTold(t *testing.T) {
 		})
 	}()
 	<-written
-	check(t, db.SetSecret(f.ctx, tenantA, "quick", []byte("1")))
+	check(t, db.SetSecret(f.ctx, by(tenantA), "quick", []byte("1")))
 	wantSaid(t, r.next(), "quick 1")
-	check(t, db.SetSecret(f.ctx, tenantA, "quick", []byte("2")))
+	check(t, db.SetSecret(f.ctx, by(tenantA), "quick", []byte("2")))
 	r.next()
 	close(finish)
 	check(t, <-done)
@@ -228,7 +228,7 @@ func TestAReadingThatFailsIsRepeated(t *testing.T) {
 		f := fix(t, db)
 		f.direct(tenantA, "d1")
 		r := f.follow()
-		check(t, db.SetSecret(f.ctx, tenantA, "d1", []byte("1")))
+		check(t, db.SetSecret(f.ctx, by(tenantA), "d1", []byte("1")))
 		gone, cancel := context.WithCancel(f.ctx)
 		cancel()
 		if _, err := r.Next(gone); err == nil {

@@ -96,7 +96,7 @@ func (db *DB) Shown(ctx context.Context, ids []command.ID) error {
 }
 
 // Cancel implements command.Book. A command that has ended, or whose deadline has passed, stays as it is.
-func (db *DB) Cancel(ctx context.Context, tenant fleet.Tenant, id command.ID) error {
+func (db *DB) Cancel(ctx context.Context, by fleet.Actor, id command.ID) error {
 	err := db.write(ctx, urgent, func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -105,11 +105,14 @@ func (db *DB) Cancel(ctx context.Context, tenant fleet.Tenant, id command.ID) er
 		n, err := t.exec(`
 			UPDATE commands
 			SET cancelled_at = CASE WHEN running AND expires_at > $3 THEN COALESCE(cancelled_at, $3) ELSE cancelled_at END
-			WHERE id = $1 AND tenant = $2`, string(id), string(tenant), at(now))
+			WHERE id = $1 AND tenant = $2`, string(id), string(by.Tenant), at(now))
 		if err == nil && n == 0 {
 			err = command.ErrNotFound
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.record(now, by, fleet.Change{Action: fleet.CommandCancel, Kind: fleet.OnCommand, ID: string(id)})
 	})
 	if err != nil {
 		return fmt.Errorf("cancel command: %w", err)

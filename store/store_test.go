@@ -76,6 +76,11 @@ func check(t testing.TB, err error) {
 
 const tenantA, tenantB fleet.Tenant = "acme", "other"
 
+// by is somebody of the tenant who does something.
+func by(t fleet.Tenant) fleet.Actor {
+	return fleet.Actor{Token: fleet.Token{ID: "t-1", Tenant: t, Name: "ci"}, RequestID: "r-1", RemoteAddr: "192.0.2.1:5000"}
+}
+
 // fixture makes fleets and commands for tests.
 type fixture struct {
 	testing.TB
@@ -91,7 +96,7 @@ func fix(t testing.TB, db *DB) fixture {
 func (f fixture) direct(tenant fleet.Tenant, ids ...string) {
 	f.Helper()
 	for _, id := range ids {
-		_, err := f.CreateDevice(f.ctx, fleet.Device{ID: fleet.DeviceID(id), Tenant: tenant, Kind: fleet.Direct, Enabled: true, Name: "device " + id}, []byte("mac"))
+		_, err := f.CreateDevice(f.ctx, by(tenant), fleet.Device{ID: fleet.DeviceID(id), Tenant: tenant, Kind: fleet.Direct, Enabled: true, Name: "device " + id}, []byte("mac"))
 		check(f, err)
 	}
 }
@@ -99,10 +104,10 @@ func (f fixture) direct(tenant fleet.Tenant, ids ...string) {
 // ipc makes an IPC with meters.
 func (f fixture) ipc(tenant fleet.Tenant, id string, meters ...string) {
 	f.Helper()
-	_, err := f.CreateDevice(f.ctx, fleet.Device{ID: fleet.DeviceID(id), Tenant: tenant, Kind: fleet.IPC, Enabled: true}, []byte("mac"))
+	_, err := f.CreateDevice(f.ctx, by(tenant), fleet.Device{ID: fleet.DeviceID(id), Tenant: tenant, Kind: fleet.IPC, Enabled: true}, []byte("mac"))
 	check(f, err)
 	for _, m := range meters {
-		_, err := f.CreateDevice(f.ctx, fleet.Device{
+		_, err := f.CreateDevice(f.ctx, by(tenant), fleet.Device{
 			ID: fleet.DeviceID(m), Tenant: tenant, Kind: fleet.Meter, EndpointID: fleet.DeviceID(id), Enabled: true,
 			Route: []byte(`[{"bus":"com1"},{"meter":"` + m + `"}]`), Tags: map[string]string{"city": "Graz"},
 		}, nil)
@@ -120,7 +125,7 @@ func (f fixture) meters(tenant fleet.Tenant, ipc, prefix string, n int) []meterr
 		rows = append(rows, fleet.ImportRow{Line: i + 2, Device: fleet.Device{ID: ids[i], Tenant: tenant, Kind: fleet.Meter,
 			EndpointID: fleet.DeviceID(ipc), Enabled: true}})
 	}
-	_, err := f.Import(f.ctx, tenant, func() ([]fleet.ImportRow, error) {
+	_, err := f.Import(f.ctx, by(tenant), func() ([]fleet.ImportRow, error) {
 		batch := rows
 		rows = nil
 		return batch, nil

@@ -33,7 +33,7 @@ func (r tokenRow) token() (fleet.Token, error) {
 
 // CreateToken keeps a token by the hash of its secret. It gets an id unless it has one, and its time by the database's
 // clock; ErrTaken when the id or the hash is there already.
-func (db *DB) CreateToken(ctx context.Context, tok fleet.Token, hash []byte) (made fleet.Token, err error) {
+func (db *DB) CreateToken(ctx context.Context, by fleet.Actor, tok fleet.Token, hash []byte) (made fleet.Token, err error) {
 	if tok.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -67,8 +67,10 @@ func (db *DB) CreateToken(ctx context.Context, tok fleet.Token, hash []byte) (ma
 		if err != nil {
 			return fmt.Errorf("insert token: %w", err)
 		}
-		made, err = r.token()
-		return err
+		if made, err = r.token(); err != nil {
+			return err
+		}
+		return t.record(now, by, fleet.Change{Action: fleet.TokenCreate, Kind: fleet.OnToken, ID: made.ID, After: made})
 	})
 	return made, err
 }
@@ -123,20 +125,29 @@ func (db *DB) Tokens(ctx context.Context, tenant fleet.Tenant, after string, lim
 }
 
 // DeleteToken revokes a token: nobody is let in by it from now on, and gateways close what came in by it.
-func (db *DB) DeleteToken(ctx context.Context, tenant fleet.Tenant, id string) error {
+func (db *DB) DeleteToken(ctx context.Context, by fleet.Actor, id string) error {
 	return db.write(ctx, urgent, func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
 			return err
 		}
-		n, err := t.exec(`
+		var r tokenRow
+		err = t.get(&r, `
 			DELETE FROM tokens
-			WHERE tenant = $1 AND id = $2`, string(tenant), id)
+			WHERE tenant = $1 AND id = $2
+			RETURNING `+tokenColumns, string(by.Tenant), id)
+		if missing(err) {
+			return fleet.ErrNotFound
+		}
 		if err != nil {
 			return fmt.Errorf("delete token: %w", err)
 		}
-		if n == 0 {
-			return fleet.ErrNotFound
+		gone, err := r.token()
+		if err != nil {
+			return err
+		}
+		if err := t.record(now, by, fleet.Change{Action: fleet.TokenDelete, Kind: fleet.OnToken, ID: id, Before: gone}); err != nil {
+			return err
 		}
 		return t.revokeToken(now, id)
 	})

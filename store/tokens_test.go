@@ -12,7 +12,7 @@ func TestATokenIsFoundByItsSecretUntilItEnds(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
 		secret := fleet.NewTokenSecret()
-		made, err := db.CreateToken(ctx, fleet.Token{Tenant: tenantA, Name: "ci", Scopes: []fleet.Scope{fleet.FleetRead, fleet.MQTT}}, fleet.TokenHash(secret))
+		made, err := db.CreateToken(ctx, by(tenantA), fleet.Token{Tenant: tenantA, Name: "ci", Scopes: []fleet.Scope{fleet.FleetRead, fleet.MQTT}}, fleet.TokenHash(secret))
 		check(t, err)
 		if made.ID == "" || made.Tenant != tenantA || made.Name != "ci" || made.CreatedAt.IsZero() || made.ExpiresAt != nil {
 			t.Errorf("got %+v", made)
@@ -24,14 +24,14 @@ func TestATokenIsFoundByItsSecretUntilItEnds(t *testing.T) {
 		}
 		_, err = db.TokenBySecret(ctx, fleet.NewTokenSecret())
 		wantErr(t, err, fleet.ErrNotFound)
-		_, err = db.CreateToken(ctx, fleet.Token{Tenant: tenantB, Name: "copy"}, fleet.TokenHash(secret))
+		_, err = db.CreateToken(ctx, by(tenantB), fleet.Token{Tenant: tenantB, Name: "copy"}, fleet.TokenHash(secret))
 		wantErr(t, err, fleet.ErrTaken)
 
-		wantErr(t, db.DeleteToken(ctx, tenantB, made.ID), fleet.ErrNotFound)
-		check(t, db.DeleteToken(ctx, tenantA, made.ID))
+		wantErr(t, db.DeleteToken(ctx, by(tenantB), made.ID), fleet.ErrNotFound)
+		check(t, db.DeleteToken(ctx, by(tenantA), made.ID))
 		_, err = db.TokenBySecret(ctx, secret)
 		wantErr(t, err, fleet.ErrNotFound)
-		wantErr(t, db.DeleteToken(ctx, tenantA, made.ID), fleet.ErrNotFound)
+		wantErr(t, db.DeleteToken(ctx, by(tenantA), made.ID), fleet.ErrNotFound)
 	})
 }
 
@@ -49,7 +49,7 @@ func TestTokensExpireByTheDatabasesClock(t *testing.T) {
 			"a minute ago": {now.Add(-time.Minute), fleet.ErrNotFound},
 		} {
 			secret := fleet.NewTokenSecret()
-			made, err := db.CreateToken(ctx, fleet.Token{Tenant: tenantA, Name: name, ExpiresAt: &c.expires}, fleet.TokenHash(secret))
+			made, err := db.CreateToken(ctx, by(tenantA), fleet.Token{Tenant: tenantA, Name: name, ExpiresAt: &c.expires}, fleet.TokenHash(secret))
 			check(t, err)
 			if made.ExpiresAt == nil || !made.ExpiresAt.Equal(c.expires) {
 				t.Errorf("%s: made %+v, want it to expire at %s", name, made, c.expires)
@@ -64,10 +64,10 @@ func TestTokensAreListedInPages(t *testing.T) {
 	eachDialect(t, func(t *testing.T, db *DB) {
 		ctx := t.Context()
 		for _, id := range []string{"3", "1", "2"} {
-			_, err := db.CreateToken(ctx, fleet.Token{ID: id, Tenant: tenantA, Name: "n" + id}, []byte("hash "+id))
+			_, err := db.CreateToken(ctx, by(tenantA), fleet.Token{ID: id, Tenant: tenantA, Name: "n" + id}, []byte("hash "+id))
 			check(t, err)
 		}
-		_, err := db.CreateToken(ctx, fleet.Token{ID: "0", Tenant: tenantB}, []byte("hash of other"))
+		_, err := db.CreateToken(ctx, by(tenantB), fleet.Token{ID: "0", Tenant: tenantB}, []byte("hash of other"))
 		check(t, err)
 		first, err := db.Tokens(ctx, tenantA, "", 2)
 		check(t, err)

@@ -17,6 +17,12 @@ const lookEvery = 2 * time.Second
 // Alarms says what is wrong with the log, if anything: that it is nearly full.
 func (l *UplinkLog) Alarms() []string { return l.watch.Alarms() }
 
+// Holds is what was seen last of what the log holds; false when it is not known.
+func (l *UplinkLog) Holds() (command.Holding, bool) {
+	b, known := l.watch.Backlog()
+	return command.Holding{Backlog: b, Bound: int64(l.opt.Bound)}, known
+}
+
 // Presses says that the log is nearly full or grows.
 func (l *UplinkLog) Presses() bool { return l.watch.Presses() }
 

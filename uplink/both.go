@@ -122,6 +122,30 @@ func (b *Both) Alarms() (all []string) {
 	return all
 }
 
+// Holds is what both logs hold together, as far as that is known; the bound is that of the first.
+func (b *Both) Holds() (all command.Holding, known bool) {
+	for _, log := range b.logs {
+		l, can := log.(interface {
+			Holds() (command.Holding, bool)
+		})
+		if !can {
+			continue
+		}
+		h, sees := l.Holds()
+		if !sees {
+			continue
+		}
+		if !known {
+			all.Bound = h.Bound
+		}
+		known = true
+		all.Entries += h.Entries
+		all.Bytes += h.Bytes
+		all.Oldest, all.Share = max(all.Oldest, h.Oldest), max(all.Share, h.Share)
+	}
+	return all, known
+}
+
 // Presses says whether either log does.
 func (b *Both) Presses() bool {
 	return slices.ContainsFunc(b.logs[:], func(log command.Log) bool {

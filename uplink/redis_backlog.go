@@ -20,6 +20,12 @@ const measureEvery = 2 * time.Second
 // Alarms says what is wrong with the log, if anything: that it is nearly full.
 func (r *Redis) Alarms() []string { return r.watch.Alarms() }
 
+// Holds is what was seen last of what the log holds; false when it is not known.
+func (r *Redis) Holds() (command.Holding, bool) {
+	b, known := r.watch.Backlog()
+	return command.Holding{Backlog: b, Bound: int64(r.opt.Limit)}, known
+}
+
 // Presses says that the log is nearly full or grows.
 func (r *Redis) Presses() bool { return r.watch.Presses() }
 

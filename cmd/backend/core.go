@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,8 @@ type core struct {
 	patience  patience
 	logger    *slog.Logger
 	metrics   *prometheus.Registry
+	https     launch.HTTPS
+	overviews *command.Overviews           // by work
 	tune      func(*command.WorkerOptions) // nil; tests shorten leases
 }
 
@@ -70,14 +73,17 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 		return nil, fmt.Errorf("ask for the database's clock: %w", err)
 	}
 	stack.Go("clock", clock.Run)
-	readers := &command.Readers{}
+	readers, owner := &command.Readers{}, uuid.Must(uuid.NewV7()).String()
+	c.overviews = command.NewOverviews(c.db, c.live, clock.Now, c.logger)
 	service := command.NewService(command.ServiceOptions{
 		Book: c.db, Ledger: c.db, Live: c.live, Newest: c.live, Notices: c.live, Clock: clock, Readers: readers, Logger: c.logger,
 		MaxOpen: c.limits.MaxOpen, MaxAttempts: c.patience.MaxAttempts.PerKind, Partitions: c.settings.Partitions,
 	})
 	if work {
+		tally := command.NewTally(command.TallyOptions{Owner: owner, Ledger: c.db, Book: c.db, Holds: launch.Holds(c.log), Logger: c.logger})
+		stack.Go("counts per minute", tally.Run)
 		opt := command.WorkerOptions{
-			Owner: uuid.Must(uuid.NewV7()).String(), Ledger: c.db, Log: c.log, Presence: c.live, Publisher: c.publisher,
+			Owner: owner, Ledger: tally, Log: c.log, Presence: c.live, Publisher: c.publisher,
 			Live: c.live, Notices: c.live, Clock: clock, Readers: readers, Logger: c.logger, Metrics: command.NewMetrics(c.metrics),
 			Partition: func(id fleet.DeviceID) int { return fleet.Partition(id, c.settings.Partitions) },
 			Letters:   c.db, MaxLetters: c.limits.MaxLetters,
@@ -93,16 +99,25 @@ func (c *core) work(ctx context.Context, stack *launch.Stack, work bool) (*comma
 }
 
 // health answers for health and metrics alone.
-func (c *core) health(stack *launch.Stack, listener net.Listener) {
-	handler := httpapi.Health(c.checks, c.metrics, c.logger, launch.Alarms(c.log))
-	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, handler, c.logger) })
+func (c *core) health(stack *launch.Stack, listener net.Listener) error {
+	return c.listen(stack, listener, httpapi.Health(c.checks, c.metrics, c.logger, launch.Alarms(c.log)))
+}
+
+// listen puts the HTTP server on the stack.
+func (c *core) listen(stack *launch.Stack, listener net.Listener, handler http.Handler) error {
+	secure, err := c.https.Open(stack, c.logger, c.metrics)
+	if err != nil {
+		return err
+	}
+	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, secure, handler, c.logger) })
+	return nil
 }
 
 // serve answers HTTP.
 func (c *core) serve(stack *launch.Stack, service *command.Service, listener net.Listener) error {
 	stack.Go("notices", service.Run)
 	devices := fleet.NewService(fleet.Options{
-		Registry: c.db, Tokens: c.db, Pepper: c.settings.Pepper,
+		Registry: c.db, Tokens: c.db, Users: c.db, Sessions: c.db, Pepper: c.settings.Pepper,
 		Touched: func(ctx context.Context, ids []string) {
 			ended := make([]command.ID, len(ids))
 			for i, id := range ids {
@@ -112,20 +127,19 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 		},
 	})
 	api, err := httpapi.New(httpapi.Options{
-		Commands: service, Fleet: devices, Sessions: c.live, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
+		Commands: service, Fleet: devices, Sessions: c.live, Audit: c.db, Overview: c.overviews, Logger: c.logger, Metrics: c.metrics, Gatherer: c.metrics, Checks: c.checks, Alarms: launch.Alarms(c.log),
 		Requests: rate.Limit(c.limits.RequestRate), Burst: int(2 * c.limits.RequestRate),
 	})
 	if err != nil {
 		return err
 	}
-	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, api, c.logger) })
-	return nil
+	return c.listen(stack, listener, api)
 }
 
 // grant makes a token and gives its secret.
 func grant(ctx context.Context, db *store.DB, settings store.Settings, tenant fleet.Tenant, name string, scopes []fleet.Scope) (string, error) {
 	service := fleet.NewService(fleet.Options{Registry: db, Tokens: db, Pepper: settings.Pepper})
-	_, secret, err := service.GrantToken(ctx, tenant, fleet.NewToken{Name: name, Scopes: scopes})
+	_, secret, err := service.GrantToken(ctx, commandLine(tenant), fleet.NewToken{Name: name, Scopes: scopes})
 	if err != nil {
 		return "", fmt.Errorf("make a token: %w", err)
 	}

@@ -22,6 +22,7 @@ type commands struct {
 	Standalone standaloneCmd `cmd:"" help:"Everything in one process, empty: SQLite file, live state in memory."`
 	Demo       demoCmd       `cmd:"" help:"Everything in one process, with simulated meters: registers them, reads them, prints the readings, stays up."`
 	Migrate    migrateCmd    `cmd:"" help:"Brings the schema up to date and makes what the processes share."`
+	User       userCmd       `cmd:"" help:"People who sign in with a password."`
 	Token      tokenCmd      `cmd:"" help:"API tokens."`
 	OpenAPI    openapiCmd    `cmd:"" name:"openapi" help:"Prints the description of the HTTP API, OpenAPI 3.1 in YAML."`
 }
@@ -29,6 +30,7 @@ type commands struct {
 // program is what a subcommand runs in.
 type program struct {
 	ctx            context.Context // kong calls Run without one
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -41,6 +43,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return launch.Status(stderr, "backend", err, launch.StatusUsage)
 	}
-	err = parsed.Run(&program{ctx, stdout, stderr})
+	err = parsed.Run(&program{ctx, os.Stdin, stdout, stderr})
 	return launch.Status(stderr, "backend", err, launch.StatusFailed)
 }

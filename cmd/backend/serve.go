@@ -23,6 +23,7 @@ type serveCmd struct {
 	launch.Uplink
 	launch.Logging
 	launch.Debugging
+	launch.HTTPS
 	limits
 	patience
 
@@ -46,7 +47,7 @@ func (c *serveCmd) Validate() error {
 			return err
 		}
 	}
-	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP), c.Debugging.Check(c.HTTP))
+	return errors.Join(c.database.Validate(), c.Uplink.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP), c.Debugging.Check(c.HTTP), c.HTTPS.Validate())
 }
 
 // Run serves until it is told to end.
@@ -75,7 +76,7 @@ func (c *serveCmd) Run(p *program) error {
 		stack.Unwind()
 		return err
 	}
-	if err := c.start(p, stack, &core{db: db, settings: settings, log: log, limits: c.limits, patience: c.patience, logger: logger, metrics: metrics}, client); err != nil {
+	if err := c.start(p, stack, &core{db: db, settings: settings, log: log, limits: c.limits, patience: c.patience, https: c.HTTPS, logger: logger, metrics: metrics}, client); err != nil {
 		stack.Unwind()
 		return err
 	}
@@ -107,8 +108,8 @@ func (c *serveCmd) start(p *program, stack *launch.Stack, core *core, client red
 	if slices.Contains(c.Roles, "api") {
 		err = core.serve(stack, service, listener)
 	} else {
-		core.health(stack, listener)
+		err = core.health(stack, listener)
 	}
-	core.logger.Info("backend is up", "http", "http://"+listener.Addr().String(), "roles", c.Roles, "id", c.ID)
+	core.logger.Info("backend is up", "http", c.Scheme()+"://"+listener.Addr().String(), "roles", c.Roles, "id", c.ID)
 	return err
 }

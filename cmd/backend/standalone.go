@@ -22,6 +22,7 @@ type standaloneCmd struct {
 	launch.Edge
 	launch.Logging
 	launch.Debugging
+	launch.HTTPS
 	limits
 	patience
 
@@ -33,7 +34,7 @@ type standaloneCmd struct {
 
 // Validate is called by kong.
 func (c *standaloneCmd) Validate() error {
-	return errors.Join(c.Edge.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP), c.Debugging.Check(c.HTTP))
+	return errors.Join(c.Edge.Validate(), c.limits.Validate(), launch.CheckAddress("http", c.HTTP), c.Debugging.Check(c.HTTP), c.HTTPS.Validate())
 }
 
 // Run serves until it is told to end.
@@ -121,7 +122,7 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	}
 	publisher := mqtt.NewPublisher(mqtt.PublisherOptions{ID: "standalone", Secret: settings.BackendSecret, Directory: live, LookEvery: 100 * time.Millisecond, Logger: s.logger, Registerer: metrics})
 	core := &core{
-		db: db, settings: settings, live: live, log: log, publisher: publisher, limits: c.limits, patience: c.patience, logger: s.logger, metrics: metrics, tune: c.tune,
+		db: db, settings: settings, live: live, log: log, publisher: publisher, limits: c.limits, patience: c.patience, https: c.HTTPS, logger: s.logger, metrics: metrics, tune: c.tune,
 		checks: map[string]func(context.Context) error{
 			"record": func(ctx context.Context) error { _, err := db.Now(ctx); return err },
 		},
@@ -137,6 +138,6 @@ func (s *standalone) start(ctx context.Context, c *standaloneCmd, db *store.DB, 
 	if err := core.serve(s.stack, service, listener); err != nil {
 		return err
 	}
-	s.http, s.mqtt, s.bound = "http://"+listener.Addr().String(), edge.Addr("mqtt"), launch.Bound(edge)
+	s.http, s.mqtt, s.bound = c.Scheme()+"://"+listener.Addr().String(), edge.Addr("mqtt"), launch.Bound(edge)
 	return nil
 }

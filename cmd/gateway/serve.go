@@ -60,7 +60,7 @@ func (c *config) serve(ctx context.Context, stderr io.Writer) error {
 		checks["uplink log"] = streams.Ready
 	}
 	health := httpapi.Health(checks, metrics, logger, launch.Alarms(log))
-	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, health, logger) })
+	stack.Go("http", func(ctx context.Context) error { return httpapi.Serve(ctx, listener, nil, health, logger) })
 	stack.Close("presence", func() error {
 		ctx, stop := context.WithTimeout(context.Background(), time.Second)
 		defer stop()

@@ -53,6 +53,16 @@ func Alarms(log command.Log) func() []string {
 	return nil
 }
 
+// Holds is what a log says that it holds; nil when it never says.
+func Holds(log command.Log) func() (command.Holding, bool) {
+	if l, says := log.(interface {
+		Holds() (command.Holding, bool)
+	}); says {
+		return l.Holds
+	}
+	return nil
+}
+
 // Append opens the uplink log that a gateway appends to. client is that of the live state.
 func (u Uplink) Append(ctx context.Context, stack *Stack, db *store.DB, client redis.UniversalClient, logger *slog.Logger, registerer prometheus.Registerer) (command.Log, error) {
 	if u.UplinkIn == "store" {

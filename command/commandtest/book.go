@@ -118,9 +118,9 @@ func (l *Ledger) Expand(_ context.Context, limit int, born command.BornFunc) (co
 }
 
 // Cancel implements command.Book.
-func (l *Ledger) Cancel(_ context.Context, tenant fleet.Tenant, id command.ID) error {
+func (l *Ledger) Cancel(_ context.Context, by command.Actor, id command.ID) error {
 	c := l.commands[id]
-	if c == nil || c.Tenant != tenant {
+	if c == nil || c.Tenant != by.Tenant {
 		return command.ErrNotFound
 	}
 	if now := l.now(); c.Running() && c.CancelledAt.IsZero() && c.ExpiresAt.After(now) {

@@ -15,13 +15,15 @@ import (
 
 // Memory is a fleet.Registry and a fleet.TokenBook. Fail, when set, is what every call answers.
 type Memory struct {
-	mu      sync.Mutex
-	Fail    error
-	devices map[fleet.DeviceID]fleet.Device
-	macs    map[fleet.DeviceID][]byte
-	groups  map[string]fleet.Group // tenant + "/" + name
-	tokens  []heldToken
-	Asked   int // how often TokenByHash was called
+	mu       sync.Mutex
+	Fail     error
+	devices  map[fleet.DeviceID]fleet.Device
+	macs     map[fleet.DeviceID][]byte
+	groups   map[string]fleet.Group // tenant + "/" + name
+	tokens   []heldToken
+	users    map[string]heldUser
+	sessions []heldSession
+	Asked    int // how often TokenByHash was called
 }
 
 type heldToken struct {
@@ -31,7 +33,7 @@ type heldToken struct {
 
 // NewMemory is an empty fleet.
 func NewMemory() *Memory {
-	return &Memory{devices: map[fleet.DeviceID]fleet.Device{}, macs: map[fleet.DeviceID][]byte{}, groups: map[string]fleet.Group{}}
+	return &Memory{devices: map[fleet.DeviceID]fleet.Device{}, macs: map[fleet.DeviceID][]byte{}, groups: map[string]fleet.Group{}, users: map[string]heldUser{}}
 }
 
 // MAC is what is stored of a device's secret.
@@ -66,7 +68,7 @@ func (m *Memory) ipc(d fleet.Device) bool {
 }
 
 // CreateDevice is fleet.Registry's.
-func (m *Memory) CreateDevice(_ context.Context, d fleet.Device, mac []byte) (fleet.Device, error) {
+func (m *Memory) CreateDevice(_ context.Context, _ fleet.Actor, d fleet.Device, mac []byte) (fleet.Device, error) {
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -85,7 +87,7 @@ func (m *Memory) CreateDevice(_ context.Context, d fleet.Device, mac []byte) (fl
 }
 
 // UpdateDevice is fleet.Registry's. A device that is disabled by it has touched the command "cancelled-by-<id>".
-func (m *Memory) UpdateDevice(_ context.Context, d fleet.Device) (fleet.Device, []string, error) {
+func (m *Memory) UpdateDevice(_ context.Context, _ fleet.Actor, d fleet.Device) (fleet.Device, []string, error) {
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -104,7 +106,8 @@ func (m *Memory) UpdateDevice(_ context.Context, d fleet.Device) (fleet.Device, 
 }
 
 // DeleteDevice is fleet.Registry's.
-func (m *Memory) DeleteDevice(_ context.Context, t fleet.Tenant, id fleet.DeviceID) ([]string, error) {
+func (m *Memory) DeleteDevice(_ context.Context, by fleet.Actor, id fleet.DeviceID) ([]string, error) {
+	t := by.Tenant
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -124,7 +127,8 @@ func (m *Memory) DeleteDevice(_ context.Context, t fleet.Tenant, id fleet.Device
 }
 
 // SetSecret is fleet.Registry's.
-func (m *Memory) SetSecret(_ context.Context, t fleet.Tenant, id fleet.DeviceID, mac []byte) error {
+func (m *Memory) SetSecret(_ context.Context, by fleet.Actor, id fleet.DeviceID, mac []byte) error {
+	t := by.Tenant
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -180,7 +184,8 @@ func matches(f fleet.DeviceFilter, d fleet.Device) bool {
 }
 
 // Import is fleet.Registry's.
-func (m *Memory) Import(_ context.Context, t fleet.Tenant, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
+func (m *Memory) Import(_ context.Context, by fleet.Actor, next func() ([]fleet.ImportRow, error)) (done fleet.Imported, err error) {
+	t := by.Tenant
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -219,7 +224,8 @@ func (m *Memory) Import(_ context.Context, t fleet.Tenant, next func() ([]fleet.
 }
 
 // CreateGroup is fleet.Registry's.
-func (m *Memory) CreateGroup(_ context.Context, t fleet.Tenant, g fleet.Group) (fleet.Group, error) {
+func (m *Memory) CreateGroup(_ context.Context, by fleet.Actor, g fleet.Group) (fleet.Group, error) {
+	t := by.Tenant
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -235,7 +241,8 @@ func (m *Memory) CreateGroup(_ context.Context, t fleet.Tenant, g fleet.Group) (
 }
 
 // UpdateGroup is fleet.Registry's.
-func (m *Memory) UpdateGroup(ctx context.Context, t fleet.Tenant, name, description string) (fleet.Group, error) {
+func (m *Memory) UpdateGroup(ctx context.Context, by fleet.Actor, name, description string) (fleet.Group, error) {
+	t := by.Tenant
 	g, err := m.Group(ctx, t, name)
 	if err != nil {
 		return g, err
@@ -248,7 +255,8 @@ func (m *Memory) UpdateGroup(ctx context.Context, t fleet.Tenant, name, descript
 }
 
 // DeleteGroup is fleet.Registry's.
-func (m *Memory) DeleteGroup(ctx context.Context, t fleet.Tenant, name string) error {
+func (m *Memory) DeleteGroup(ctx context.Context, by fleet.Actor, name string) error {
+	t := by.Tenant
 	if _, err := m.Group(ctx, t, name); err != nil {
 		return err
 	}
@@ -295,12 +303,14 @@ func (m *Memory) Groups(_ context.Context, t fleet.Tenant, after string, limit i
 }
 
 // AddMembers is fleet.Registry's.
-func (m *Memory) AddMembers(ctx context.Context, t fleet.Tenant, group string, ids []fleet.DeviceID) error {
+func (m *Memory) AddMembers(ctx context.Context, by fleet.Actor, group string, ids []fleet.DeviceID) error {
+	t := by.Tenant
 	return m.members(ctx, t, group, ids, func(in []string) []string { return append(in, group) })
 }
 
 // RemoveMembers is fleet.Registry's.
-func (m *Memory) RemoveMembers(ctx context.Context, t fleet.Tenant, group string, ids []fleet.DeviceID) error {
+func (m *Memory) RemoveMembers(ctx context.Context, by fleet.Actor, group string, ids []fleet.DeviceID) error {
+	t := by.Tenant
 	return m.members(ctx, t, group, ids, func(in []string) []string { return in })
 }
 
@@ -329,7 +339,7 @@ func (m *Memory) members(ctx context.Context, t fleet.Tenant, group string, ids 
 }
 
 // CreateToken is fleet.TokenBook's.
-func (m *Memory) CreateToken(_ context.Context, t fleet.Token, hash []byte) (fleet.Token, error) {
+func (m *Memory) CreateToken(_ context.Context, _ fleet.Actor, t fleet.Token, hash []byte) (fleet.Token, error) {
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -372,7 +382,8 @@ func (m *Memory) Tokens(_ context.Context, t fleet.Tenant, after string, limit i
 }
 
 // DeleteToken is fleet.TokenBook's.
-func (m *Memory) DeleteToken(_ context.Context, t fleet.Tenant, id string) error {
+func (m *Memory) DeleteToken(_ context.Context, by fleet.Actor, id string) error {
+	t := by.Tenant
 	unlock, err := m.lock()
 	defer unlock()
 	if err != nil {
@@ -387,6 +398,8 @@ func (m *Memory) DeleteToken(_ context.Context, t fleet.Tenant, id string) error
 }
 
 var (
-	_ fleet.Registry  = (*Memory)(nil)
-	_ fleet.TokenBook = (*Memory)(nil)
+	_ fleet.Registry    = (*Memory)(nil)
+	_ fleet.TokenBook   = (*Memory)(nil)
+	_ fleet.UserBook    = (*Memory)(nil)
+	_ fleet.SessionBook = (*Memory)(nil)
 )

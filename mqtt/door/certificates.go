@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // certificatesEvery is how often the files are looked at. They are small, and read as a whole: a change of content counts,
@@ -65,6 +67,20 @@ func (c *Certificates) Config() *tls.Config {
 		MinVersion:         tls.VersionTLS12,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.now.Load().config, nil },
 	}
+}
+
+// HTTPConfig is for an HTTP server, which adds the protocols that it speaks: it shows what is in use, and asks clients for nothing.
+func (c *Certificates) HTTPConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &c.now.Load().config.Certificates[0], nil },
+	}
+}
+
+// Watch looks at the files until ctx is done, for listeners that are no Door's: notAfter is when the certificate in use expires,
+// in Unix seconds, reloads counts changes by their outcome.
+func (c *Certificates) Watch(ctx context.Context, log *slog.Logger, notAfter prometheus.Gauge, reloads *prometheus.CounterVec) {
+	c.run(ctx, log, &metrics{notAfter: notAfter, reloads: reloads})
 }
 
 // read returns the contents of the certificate, the key and the client CA, and a hash of them all.
