@@ -13,17 +13,21 @@ import (
 // before a restart, may have been followed by changes that were lost on the way, and counts as missing. It costs some ten
 // microseconds, so it is asked for only where something is cached.
 const historyLua = `
+local asked, id
 local function history()
-  local info = redis.call('INFO', 'replication')
-  if not string.find(info, 'role:master', 1, true) then return nil end
-  return string.match(info, 'master_replid:(%x+)')
+  if not asked then
+    asked = true
+    local info = redis.call('INFO', 'replication')
+    if string.find(info, 'role:master', 1, true) then id = string.match(info, 'master_replid:(%x+)') end
+  end
+  return id
 end
 local function stands(complete)
   return complete and complete == history()
 end
 local function ours(token)
-  local id = token and history()
-  return id and string.sub(token, -#id) == id
+  local is = token and history()
+  return is and string.sub(token, -#is) == is
 end
 `
 
@@ -79,10 +83,7 @@ if tonumber(ARGV[2]) > 0 then
   redis.call('RENAME', KEYS[4], KEYS[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-for i = 5, #ARGV, 2 do
-  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-end
-redis.call('HSET', KEYS[2], 'complete', history())
+redis.call('HSET', KEYS[2], 'complete', history(), unpack(ARGV, 5))
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return 1
 `)

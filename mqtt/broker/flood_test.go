@@ -227,7 +227,7 @@ func TestAHandshakeFloodStarvesNobody(t *testing.T) {
 	median, most := func(d []time.Duration) time.Duration { return d[len(d)/2] }, func(d []time.Duration) time.Duration { return d[len(d)-1] }
 	t.Logf("%d handshakes of attackers: median %v, most %v; %d connects: median %v, most %v; pings: median %v, most %v; pulse %v",
 		len(shakes), median(shakes), most(shakes), len(connects), median(connects), most(connects), median(pings), most(pings), pulse.Longest())
-	if median(connects) > median(shakes) {
+	if median(connects) > median(shakes)+pulse.Longest() { // of a few connects, any may have met a moment when the machine stood still
 		t.Errorf("a good device took %v to connect, attackers %v for a handshake", median(connects), median(shakes))
 	}
 	if most(connects) > max(pulse.Limit(time.Second), 2*most(shakes)) {
