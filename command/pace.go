@@ -18,7 +18,7 @@ const (
 	batchMost  = 1000 // and when nobody waits
 	fewest     = 16   // a batch of so few says what a transaction costs by itself
 	// quickBatch is how long a batch may take while somebody reads, if it is not slower than a small one.
-	quickBatch = 10 * time.Millisecond
+	quickBatch = 7 * time.Millisecond
 )
 
 // took notes how long n took.

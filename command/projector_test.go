@@ -33,8 +33,8 @@ func TestPace(t *testing.T) {
 	if n := p.most(false); n != batchMost {
 		t.Errorf("with nobody waiting %d", n)
 	}
-	if n := p.most(true); n != 100 {
-		t.Errorf("10 ms are %d", n)
+	if n := p.most(true); n != 70 {
+		t.Errorf("7 ms are %d", n)
 	}
 	p.each = 10e6
 	if n := p.most(true); n != batchLeast {
