@@ -115,9 +115,6 @@ func (a *aheadWatch) done(generation string, u Uplink) bool {
 // places are from where to read ahead in the partitions that are behind. Where nothing is sought, or must be taken in yet, it is
 // the end, now and then.
 func (a *aheadWatch) places(take bool) []LogPosition {
-	if a.log == nil || len(a.behind) == 0 {
-		return nil
-	}
 	seeking := map[int]bool{}
 	for _, s := range a.sought {
 		seeking[s.partition] = true
@@ -170,6 +167,9 @@ func (w *Worker) liveFirst(ctx context.Context, b *batch, bulk int) error {
 // overtake takes in what came for real-time operations in flight, past the backlog of their partitions. Until the log's clock is
 // known nobody can say whether an answer came in time; but from where to look for it has to be known before anything is sent.
 func (w *Worker) overtake(ctx context.Context) error {
+	if w.ahead.log == nil || len(w.ahead.behind) == 0 || !w.signal.due(&w.signal.overtook, w.opt.Log.Arrived()) {
+		return nil
+	}
 	from := w.ahead.places(w.skewed)
 	if len(from) == 0 {
 		return nil
@@ -178,11 +178,15 @@ func (w *Worker) overtake(ctx context.Context) error {
 	defer stop()
 	read, err := w.ahead.log.ReadAhead(limit, from, aheadLimit)
 	if err != nil {
+		w.signal.overtook.again()
 		return fmt.Errorf("%w: %w", errLogAway, err)
 	}
 	var found []fact
 	whole := make([][]Position, len(read))
 	for i, b := range read {
+		if len(b.Entries) >= aheadLimit {
+			w.signal.overtook.again()
+		}
 		var some []fact
 		some, whole[i] = w.pick(b.Entries)
 		found = append(found, some...)

@@ -56,7 +56,8 @@ func (w *Worker) hurryUntil(ctx context.Context, end <-chan outcome) outcome {
 		case o := <-end:
 			return o
 		case <-w.opt.Log.Arrived():
-			arrived, w.arrived = true, true
+			w.signal.heard()
+			arrived = true
 			continue
 		case <-w.mail.signal:
 		case <-tick.C:
@@ -102,6 +103,7 @@ func (b *beside) postpone(d, endpoint DeviceID) bool {
 // alone ends what was done beside a large transaction: memory is in line with it.
 func (w *Worker) alone() {
 	for id := range w.beside.postponed {
+		w.wake(id)
 		w.hasten(id)
 	}
 	w.beside = beside{}

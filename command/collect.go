@@ -30,8 +30,12 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		w.ahead.rest(w.held()) // only answers to real-time work are looked for meanwhile
 		return false, nil
 	}
+	if !w.signal.due(&w.signal.took, w.opt.Log.Arrived()) {
+		return false, nil
+	}
 	batches, err := w.readLog(ctx)
 	if err != nil {
+		w.signal.took.again()
 		return false, err
 	}
 	b := batch{most: w.taking.most(spare), horizons: map[int]time.Time{}}
@@ -51,6 +55,9 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		busy = busy || more
 		b.more = append(b.more, seen{read.LogPosition, more})
 	}
+	if busy {
+		w.signal.took.again()
+	}
 	if len(b.positions) == 0 {
 		return busy, nil
 	}
@@ -69,6 +76,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	}
 	if err != nil {
 		clear(w.unread) // read again from where the record is
+		w.signal.took.again()
 		return false, err
 	}
 	for _, s := range b.more {
@@ -111,7 +119,8 @@ func (w *Worker) readLog(ctx context.Context) ([]LogBatch, error) {
 		return nil, fmt.Errorf("%w: %w", errLogAway, err)
 	}
 	if w.tooCoarse(before) {
-		return batches, nil // read again
+		w.signal.took.again()
+		return batches, nil
 	}
 	for i := range read {
 		w.full[read[i].Partition] = len(read[i].Entries) >= w.large.read

@@ -19,6 +19,8 @@ func (obliging) Change(_ context.Context, _ Fence, _ Need, decide func(*Tx) erro
 
 func (obliging) Stored(context.Context, []LogPosition) {}
 
+func (obliging) Arrived() <-chan struct{} { return nil }
+
 // A partition of which the log holds more is behind, also when what was taken over last is the short rest of what was read.
 func TestWhatWasLeftOverIsStillBehind(t *testing.T) {
 	t.Parallel()

@@ -177,34 +177,36 @@ func (w *Worker) heads(of map[DeviceID]struct{}, now time.Time, most int) []Head
 }
 
 // claim takes the operations in one transaction. Whatever was cancelled, moved or claimed since Ready is left alone.
-func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]*Operation) ([]*Operation, error) {
+func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID]Front) ([]*Operation, error) {
 	var need Need
 	parts := map[int]struct{}{}
 	for _, h := range heads {
-		need.Known = append(need.Known, ready[h.Endpoint]...)
-		if len(ready[h.Endpoint]) > 0 {
+		need.Known = append(need.Known, ready[h.Endpoint].Operations...)
+		if len(ready[h.Endpoint].Operations) > 0 {
 			parts[h.Partition] = struct{}{}
 		}
 	}
 	if len(need.Known) == 0 {
-		w.drained(heads, ready)
+		w.drained(heads, ready, nil)
 		return nil, nil
 	}
 	if err := w.know(ctx, need.Known); err != nil {
 		return nil, err
 	}
 	var claimed []*Operation
+	of := make(map[DeviceID]int, len(heads)) // how many of each endpoint
 	done, err := w.change(ctx, parts, need, func(tx *Tx) error {
 		claimed = claimed[:0]
 		for _, h := range heads {
-			claimed = append(claimed, w.claimFor(tx, h, ready[h.Endpoint])...)
+			some := w.claimFor(tx, h, ready[h.Endpoint].Operations)
+			claimed, of[h.Endpoint] = append(claimed, some...), len(some)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim operations: %w", err)
 	}
-	w.drained(heads, ready)
+	w.drained(heads, ready, of)
 	for _, o := range claimed {
 		e := w.endpoints[o.EndpointID]
 		w.takeOff(e, o, o.LeaseUntil)
@@ -219,17 +221,18 @@ func (w *Worker) claim(ctx context.Context, heads []Head, ready map[DeviceID][]*
 	return claimed, nil
 }
 
-// drained notes the endpoints whose queues have no more for now.
-func (w *Worker) drained(heads []Head, ready map[DeviceID][]*Operation) {
+// drained notes the endpoints whose queues have no more for now: nothing is left that a busy meter keeps waiting, either, where none
+// is busy, and all that was found was claimed.
+func (w *Worker) drained(heads []Head, ready map[DeviceID]Front, claimed map[DeviceID]int) {
 	for _, h := range heads {
-		e := w.endpoints[h.Endpoint]
-		if e != nil && h.MinPriority >= RealtimePriority && len(ready[h.Endpoint]) == 0 && len(h.Busy) == 0 {
-			e.urgent = false
+		e, front := w.endpoints[h.Endpoint], ready[h.Endpoint]
+		if e == nil || front.More {
+			continue
 		}
-		if e == nil || h.MinPriority > 0 && (e.window == 0 || len(e.flights) < e.window) {
-			continue // it was not asked for all that it could take
+		if len(h.Busy) == 0 && claimed[h.Endpoint] == len(front.Operations) {
+			e.urgent, e.waits = false, e.waits && h.MinPriority > 0
 		}
-		if len(ready[h.Endpoint]) < h.Limit {
+		if h.MinPriority == 0 || e.window > 0 && len(e.flights)+claimed[h.Endpoint] >= e.window || !e.waits {
 			delete(w.ready, h.Endpoint)
 		}
 	}

@@ -21,7 +21,8 @@ type endpoint struct {
 	newest    int64     // the largest epoch ever heard of
 	looked    time.Time // when its queue was looked at although nothing told to
 	heldUntil time.Time // nothing is sent before: the last attempt to publish failed
-	urgent    bool      // there may be real-time work that waits for something, such as a meter that is busy
+	urgent    bool      // there may be real-time work that waits, maybe for something such as a meter that is busy
+	waits     bool      // there may be other work that waits
 
 	flights map[Key]*flight
 }
@@ -120,9 +121,15 @@ func (w *Worker) wake(id DeviceID) {
 	}
 }
 
-// rouse notes that the endpoint may have something to send, and real-time work at once: among all that are ready, whose turn it
-// is is left to chance.
+// rouse notes that the endpoint may have something to send.
 func (w *Worker) rouse(e *endpoint) {
+	e.waits = true
+	w.look(e)
+}
+
+// look has the queue of the endpoint looked at, and for real-time work at once: among all that are ready, whose turn it is is left
+// to chance.
+func (w *Worker) look(e *endpoint) {
 	w.ready[e.id] = struct{}{}
 	if !e.known {
 		w.strangers[e.id] = struct{}{}
@@ -136,7 +143,7 @@ func (w *Worker) rouse(e *endpoint) {
 func (w *Worker) hasten(id DeviceID) {
 	if e := w.at(id); e != nil {
 		e.urgent = true
-		w.rouse(e)
+		w.look(e)
 	}
 }
 
@@ -197,7 +204,9 @@ func (w *Worker) land(e *endpoint, k Key) {
 	if len(f.message.keys) == 0 {
 		delete(w.messages, f.message.id)
 	}
-	w.rouse(e)
+	if e.waits || e.urgent {
+		w.look(e)
+	}
 }
 
 // settle brings memory in line with operations as they are in the record.

@@ -119,6 +119,7 @@ func (w *Worker) takeOver(ctx context.Context, taken []int) error {
 		return err
 	}
 	fault.Point(fault.TakeOverRecovered)
+	w.signal.heard()
 	now := w.opt.Clock.Now()
 	if w.arrivals.from == 0 {
 		w.arrivals.from = r.Seq

@@ -12,7 +12,7 @@ import (
 type arrivalWatch struct {
 	from   int64              // everything up to here is known
 	seen   map[int64]struct{} // known beyond it
-	grew   bool               // some command was being expanded
+	grew   bool               // some command was being expanded, however shortly
 	unseen map[ID]DeviceID    // commands with endpoints still to be looked up, after this device
 	timed  time.Time          // NotBefore is known up to here, by the record's clock
 }
@@ -23,7 +23,9 @@ func newArrivalWatch() arrivalWatch {
 
 // heard notes a command that a notice told everything of.
 func (a *arrivalWatch) heard(n Arrived) {
-	if n.Whole && n.Seq > a.from {
+	if !n.Whole {
+		a.grew = true
+	} else if n.Seq > a.from {
 		a.seen[n.Seq] = struct{}{}
 	}
 }

@@ -73,7 +73,7 @@ type Ledger interface {
 	// Ready loads the operations at the head of the given endpoints' queues that may be sent now, in order per endpoint:
 	// priority, then age, then device id. It locks nothing. What came after a command of the same tenant and priority that is
 	// still expanding waits for it: per device and priority commands are first sent in order.
-	Ready(ctx context.Context, heads []Head) (ready map[meterread.DeviceID][]*Operation, err error)
+	Ready(ctx context.Context, heads []Head) (map[meterread.DeviceID]Front, error)
 	// Recover lists what a new owner of the partitions must know. It costs a scan over their open operations.
 	Recover(ctx context.Context, partitions []int) (Recovered, error)
 	// Commands loads commands without their counts being in any way locked.
@@ -113,6 +113,12 @@ type Head struct {
 	Limit       int
 	MinPriority int                  // only operations of at least this priority
 	Busy        []meterread.DeviceID // devices that have an operation in flight
+}
+
+// Front is the front of an endpoint's queue.
+type Front struct {
+	Operations []*Operation // one of a device at most
+	More       bool         // others may be sent now, too, but for the limit, or for another of the same device
 }
 
 // Recovered is what a new owner learns.

@@ -241,7 +241,7 @@ func (l *book) Change(ctx context.Context, f command.Fence, need command.Need, d
 	return done, e
 }
 
-func (l *book) Ready(ctx context.Context, heads []command.Head) (ready map[meterread.DeviceID][]*command.Operation, err error) {
+func (l *book) Ready(ctx context.Context, heads []command.Head) (ready map[meterread.DeviceID]command.Front, err error) {
 	e := l.b.call("Ready", func() error { ready, err = l.Ledger.Ready(ctx, heads); return err })
 	return ready, e
 }

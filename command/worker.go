@@ -48,7 +48,7 @@ type Worker struct {
 	claiming  pace
 	taking    pace // entries of the log
 	breath    breath
-	arrived   bool  // the log's signal was heard and not acted upon
+	signal    logSignal
 	hurried   error // of what was done beside a large transaction
 	beside    beside
 	urgent    map[DeviceID]struct{} // endpoints that may have real-time work to send
@@ -202,8 +202,8 @@ func (w *Worker) change(ctx context.Context, partitions map[int]struct{}, need N
 
 // rest waits until something happens or is due.
 func (w *Worker) rest(ctx context.Context) {
-	if w.arrived {
-		w.arrived = false
+	if w.signal.unheeded {
+		w.signal.unheeded = false
 		return
 	}
 	most := readEvery
@@ -216,6 +216,7 @@ func (w *Worker) rest(ctx context.Context) {
 	case <-ctx.Done():
 	case <-w.mail.signal:
 	case <-w.opt.Log.Arrived():
+		w.signal.heard()
 	case <-wait.C:
 	}
 }

@@ -157,12 +157,14 @@ func (c *costs) find() {
 		}
 		ready, err := c.Ready(c.ctx, heads)
 		check(c, err)
-		if len(ready) == 0 {
+		found := 0
+		for _, front := range ready {
+			found += len(front.Operations)
+		}
+		if found == 0 {
 			c.Fatal("nothing is ready")
 		}
-		for _, keys := range ready {
-			left -= len(keys)
-		}
+		left -= found
 	}
 }
 

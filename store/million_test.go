@@ -172,15 +172,15 @@ func errands(f fixture) []errand {
 			found, err := f.Ready(f.ctx, heads)
 			check(f, err)
 			n := 0
-			for _, keys := range found {
-				n += len(keys)
+			for _, front := range found {
+				n += len(front.Operations)
 			}
 			return n
 		}},
 		{"ready, one endpoint", func() int {
 			found, err := f.Ready(f.ctx, heads[:1])
 			check(f, err)
-			return len(found[heads[0].Endpoint])
+			return len(found[heads[0].Endpoint].Operations)
 		}},
 		{"arrivals", func() int {
 			found, err := f.Arrivals(f.ctx, newest-100, 1000)

@@ -387,10 +387,11 @@ func (w *twins) ready() {
 	twin, modelErr := w.model.Ready(w.f.ctx, heads)
 	w.failed("ready", err, modelErr)
 	w.same("ready", keysOf(real), keysOf(twin))
-	for endpoint, ops := range real {
-		w.same("heads", w.plain(ops, w.offset), w.plain(twin[endpoint], 0))
-		for i, o := range ops {
-			w.seen[o.Key()] = [2]*command.Operation{o, twin[endpoint][i]}
+	for endpoint, front := range real {
+		w.same("heads", w.plain(front.Operations, w.offset), w.plain(twin[endpoint].Operations, 0))
+		w.same("more", front.More, twin[endpoint].More)
+		for i, o := range front.Operations {
+			w.seen[o.Key()] = [2]*command.Operation{o, twin[endpoint].Operations[i]}
 		}
 	}
 }

@@ -111,10 +111,10 @@ func (f fixture) ready(h ...command.Head) map[meterread.DeviceID][]command.Key {
 	return keysOf(got)
 }
 
-func keysOf(ready map[meterread.DeviceID][]*command.Operation) map[meterread.DeviceID][]command.Key {
+func keysOf(ready map[meterread.DeviceID]command.Front) map[meterread.DeviceID][]command.Key {
 	keys := make(map[meterread.DeviceID][]command.Key, len(ready))
-	for endpoint, ops := range ready {
-		for _, o := range ops {
+	for endpoint, front := range ready {
+		for _, o := range front.Operations {
 			keys[endpoint] = append(keys[endpoint], o.Key())
 		}
 	}

@@ -15,8 +15,8 @@ const readyRounds = 8
 
 // Ready implements command.Ledger. It answers with one operation per device at most, since one may be in flight per
 // device, and nothing that has less than two seconds left.
-func (db *DB) Ready(ctx context.Context, heads []command.Head) (map[meterread.DeviceID][]*command.Operation, error) {
-	ready := make(map[meterread.DeviceID][]*command.Operation, len(heads))
+func (db *DB) Ready(ctx context.Context, heads []command.Head) (map[meterread.DeviceID]command.Front, error) {
+	ready := make(map[meterread.DeviceID]command.Front, len(heads))
 	err := db.single(ctx, func(t *tx) error {
 		clear(ready)
 		ask := make([]head, 0, len(heads))
@@ -52,21 +52,25 @@ type head struct {
 
 // gather takes the oldest operation of each device from the rows of each head. It answers with the heads that may have
 // more: those whose rows were cut off, and that have room because of devices that came more than once.
-func gather(ready map[meterread.DeviceID][]*command.Operation, ask []head, rows [][]*command.Operation) []head {
+func gather(ready map[meterread.DeviceID]command.Front, ask []head, rows [][]*command.Operation) []head {
 	var more []head
 	for i, h := range ask {
-		cut := len(rows[i]) >= h.room
+		cut := len(rows[i]) > h.room
 		seen := map[meterread.DeviceID]bool{}
 		found := h.busy[:len(h.busy):len(h.busy)]
-		for _, o := range rows[i] {
+		front := ready[h.Endpoint]
+		front.More = front.More || cut
+		for _, o := range rows[i][:min(h.room, len(rows[i]))] {
 			if seen[o.DeviceID] {
+				front.More = true
 				continue
 			}
 			seen[o.DeviceID] = true
 			found = append(found, o.DeviceID)
-			ready[h.Endpoint] = append(ready[h.Endpoint], o)
+			front.Operations = append(front.Operations, o)
 			h.room--
 		}
+		ready[h.Endpoint] = front
 		if cut && h.room > 0 {
 			h.busy = found
 			more = append(more, h)
@@ -99,7 +103,7 @@ const inTurn = `NOT EXISTS (
 // queueOrder is the order in which operations are sent.
 const queueOrder = `priority DESC, seq, device_id`
 
-// heads reads the head of each queue, in order. A queue is read no further than its limit.
+// heads reads the head of each queue, in order. A queue is read no further than one beyond its limit, which says that there is more.
 func (t *tx) heads(ask []head) ([][]*command.Operation, error) {
 	rows := make([][]*command.Operation, len(ask))
 	if !t.postgres {
@@ -116,7 +120,7 @@ func (t *tx) heads(ask []head) ([][]*command.Operation, error) {
 					AND state = 'queued' AND next_at <= $6 AND expires_at > $7
 					AND NOT (`+t.among("device_id", 4)+`) AND `+inTurn+`
 				ORDER BY `+queueOrder+`
-				LIMIT $5`, h.Partition, string(h.Endpoint), h.MinPriority, texts(t.dialect, h.busy), h.room, timeText(now), timeText(now.Add(2*time.Second)))
+				LIMIT $5`, h.Partition, string(h.Endpoint), h.MinPriority, texts(t.dialect, h.busy), h.room+1, timeText(now), timeText(now.Add(2*time.Second)))
 			if err != nil {
 				return nil, err
 			}
@@ -125,7 +129,7 @@ func (t *tx) heads(ask []head) ([][]*command.Operation, error) {
 	}
 	in := newInput(headColumns, len(ask))
 	for i, h := range ask {
-		in.add(string(h.Endpoint), h.Partition, h.room, h.MinPriority, texts(t.dialect, h.busy), i)
+		in.add(string(h.Endpoint), h.Partition, h.room+1, h.MinPriority, texts(t.dialect, h.busy), i)
 	}
 	err := t.each(func(row scanner) error {
 		var r operationRow

@@ -20,8 +20,8 @@ const (
 )
 
 // Ready implements command.Ledger.
-func (l *Ledger) Ready(_ context.Context, heads []command.Head) (map[meterread.DeviceID][]*command.Operation, error) {
-	ready := make(map[meterread.DeviceID][]*command.Operation, len(heads))
+func (l *Ledger) Ready(_ context.Context, heads []command.Head) (map[meterread.DeviceID]command.Front, error) {
+	ready := make(map[meterread.DeviceID]command.Front, len(heads))
 	now := l.now()
 	for _, h := range heads {
 		var queue []*command.Operation
@@ -37,12 +37,16 @@ func (l *Ledger) Ready(_ context.Context, heads []command.Head) (map[meterread.D
 			return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.DeviceID, b.DeviceID))
 		})
 		found := map[meterread.DeviceID]bool{}
+		var front command.Front
 		for _, o := range queue {
-			if len(ready[h.Endpoint]) < h.Limit && !found[o.DeviceID] {
-				found[o.DeviceID] = true
-				ready[h.Endpoint] = append(ready[h.Endpoint], l.load(o))
+			if len(front.Operations) == h.Limit || found[o.DeviceID] {
+				front.More = true
+				continue
 			}
+			found[o.DeviceID] = true
+			front.Operations = append(front.Operations, l.load(o))
 		}
+		ready[h.Endpoint] = front
 	}
 	return ready, nil
 }
