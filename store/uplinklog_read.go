@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"meterline/command"
@@ -134,21 +133,33 @@ func newUplinkReading(from []command.LogPosition, generation string, now time.Ti
 	return r
 }
 
+var fromColumns = columns("v_partition bigint, v_after bigint")
+
 func (r *uplinkReading) run(t *tx) error {
-	parts := make([]string, len(r.batches))
-	args := []any{r.limit}
-	for i, b := range r.batches {
-		parts[i] = fmt.Sprintf(`
-			SELECT * FROM (
-				SELECT partition, seq, endpoint_id, epoch, gateway, kind, payload, crc, appended_at
-				FROM uplink_log
-				WHERE partition = $%d AND seq > $%d
-				ORDER BY seq
-				LIMIT $1) AS p%d`, len(args)+1, len(args)+2, i)
-		args = append(args, b.Partition, r.after[i])
+	one := func(partition, after string) string {
+		return `
+			SELECT partition, seq, endpoint_id, epoch, gateway, kind, payload, crc, appended_at
+			FROM uplink_log
+			WHERE partition = ` + partition + ` AND seq > ` + after + `
+			ORDER BY seq
+			LIMIT $1`
 	}
-	return t.each(r.take, strings.Join(parts, `
-			UNION ALL`), args...)
+	if !t.postgres {
+		for i, b := range r.batches {
+			if err := t.each(r.take, one("$2", "$3"), r.limit, b.Partition, r.after[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	in := newInput(fromColumns, len(r.batches))
+	for i, b := range r.batches {
+		in.add(b.Partition, r.after[i])
+	}
+	return t.each(r.take, `
+		SELECT e.*
+		FROM `+t.relation(in.columns, 2)+`
+		CROSS JOIN LATERAL (`+one("v_partition", "v_after")+`) AS e`, in.args(t.dialect, r.limit)...)
 }
 
 // take scans a row. Those of one partition come in order.
