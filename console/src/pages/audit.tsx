@@ -1,0 +1,1 @@
+export const AuditPage = (_: { id?: string; name?: string; key?: string }) => <p />;

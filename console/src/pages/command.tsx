@@ -1,0 +1,1 @@
+export const CommandPage = (_: { id?: string; name?: string; key?: string }) => <p />;

@@ -1,0 +1,1 @@
+export const DevicePage = (_: { id?: string; name?: string; key?: string }) => <p />;

@@ -1,0 +1,1 @@
+export const DevicesPage = (_: { id?: string; name?: string; key?: string }) => <p />;

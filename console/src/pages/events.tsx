@@ -1,0 +1,1 @@
+export const EventsPage = (_: { id?: string; name?: string; key?: string }) => <p />;

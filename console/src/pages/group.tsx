@@ -1,0 +1,1 @@
+export const GroupPage = (_: { id?: string; name?: string; key?: string }) => <p />;

@@ -1,0 +1,1 @@
+export const GroupsPage = (_: { id?: string; name?: string; key?: string }) => <p />;

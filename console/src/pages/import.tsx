@@ -1,0 +1,1 @@
+export const ImportPage = (_: { id?: string; name?: string; key?: string }) => <p />;

@@ -1,0 +1,1 @@
+export const LettersPage = (_: { id?: string; name?: string; key?: string }) => <p />;

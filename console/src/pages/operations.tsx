@@ -1,0 +1,1 @@
+export const OperationsPage = (_: { id?: string; name?: string; key?: string }) => <p />;

@@ -1,0 +1,1 @@
+export const ReadPage = (_: { id?: string; name?: string; key?: string }) => <p />;

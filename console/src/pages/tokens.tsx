@@ -1,0 +1,1 @@
+export const TokensPage = (_: { id?: string; name?: string; key?: string }) => <p />;
