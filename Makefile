@@ -124,6 +124,12 @@ cluster: ## PostgreSQL, Redis, two gateways and two backends; takes orders such 
 console: ## bundle console/src into console/dist, which is committed and embedded; needs no Node.js
 	go run ./console/build
 
+.PHONY: screenshots
+screenshots: ## write docs/screenshots: every page, light and dark, wide and narrow (docs/console.md)
+	.ci/need-servers
+	rm -rf docs/screenshots
+	$(SERVERS) go test -count=1 -v -run 'TestBrowser$$' ./console -screenshots $(CURDIR)/docs/screenshots
+
 .PHONY: openapi
 openapi: ## write docs/openapi.yaml from the code
 	go run ./cmd/backend openapi > docs/openapi.yaml.new

@@ -8,12 +8,14 @@ import { useStore } from "./store";
 import { theme } from "./theme";
 
 export type Series = { label: string; color: string; values: (number | null)[]; fill?: boolean; bars?: boolean };
-type Props = { label: string; times: number[]; series: Series[]; height?: number; unit?: string; max?: number; min?: number; points?: boolean };
+type Props = { label: string; times: number[]; series: Series[]; height?: number; unit?: string; max?: number; min?: number; points?: boolean; range?: [from: number, to: number] };
 
 /** Times are in seconds. Colours are custom properties of the page: --ok. */
-export function Chart({ label, times, series, height = 190, unit = "", max, min, points }: Props) {
+export function Chart({ label, times, series, height = 190, unit = "", max, min, points, range }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  const limits = useRef(range);
+  limits.current = range;
   const look = useStore(theme);
   const shape = look + series.map((s) => s.label + s.color).join() + unit + height + max + min + locale();
 
@@ -28,13 +30,13 @@ export function Chart({ label, times, series, height = 190, unit = "", max, min,
       legend: { show: false },
       cursor: { points: { size: 6 }, drag: { x: false, y: false } },
       padding: [8, 8, 0, 0],
-      scales: { y: { range: (_u, lo, hi) => [min ?? Math.min(lo ?? 0, hi ?? 0) * (points ? 0.998 : 0), max ?? ((hi || 1) + (points ? 0.002 * Math.abs(hi ?? 1) : (hi || 1) * 0.08))] } },
+      scales: { x: range ? { range: () => limits.current! } : {}, y: { range: (_u, lo, hi) => [min ?? Math.min(lo ?? 0, hi ?? 0) * (points ? 0.998 : 0), max ?? ((hi || 1) + (points ? 0.002 * Math.abs(hi ?? 1) : (hi || 1) * 0.08))] } },
       axes: [
-        { ...axis, space: 70, size: 26, values: (_u, splits, _i, _s, incr) => splits.map((s) => { const d = new Date(s * 1000); const hm = `${String(d.getHours()).padStart(2, "0")}:${String(d.getMinutes()).padStart(2, "0")}`; return incr >= 86400 ? `${d.getMonth() + 1}-${d.getDate()}` : hm; }) },
+        { ...axis, space: 70, size: 26, values: (_u, splits, _i, _s, incr) => splits.map((s) => { const d = new Date(s * 1000); const hm = `${String(d.getHours()).padStart(2, "0")}:${String(d.getMinutes()).padStart(2, "0")}`; return incr >= 86400 ? `${d.getMonth() + 1}-${d.getDate()}` : incr < 60 ? `${hm}:${String(d.getSeconds()).padStart(2, "0")}` : hm; }) },
         { ...axis, size: 58, space: 32, values: (_u, splits) => splits.map((v) => number.format(v) + unit) },
       ],
       series: [{}, ...series.map((s) => ({
-        label: s.label, stroke: color(s.color), width: 1.5, points: { show: points || s.values.filter((v) => v !== null).length < 8 ? undefined : false }, spanGaps: true,
+        label: s.label, stroke: color(s.color), width: 1.5, points: { show: s.values.filter((v) => v !== null).length < (points ? 200 : 8), size: 5, fill: color(s.color) }, spanGaps: true,
         fill: s.fill || s.bars ? color(s.color) + (s.bars ? "cc" : "22") : undefined,
         paths: s.bars ? uPlot.paths.bars!({ size: [0.7, 12] }) : undefined,
       }))],

@@ -268,6 +268,7 @@ export const en = {
   "import.cells": "has {n} cells, the header {want}",
   "import.again": "is on line {line} already",
   "import.needs-ipc": "a meter needs the id of its IPC",
+  "import.needs-route": "a meter needs a route, of one hop at least",
   "import.json-list": "must be a list in JSON",
   "import.json-object": "must be an object in JSON",
 

@@ -67,16 +67,16 @@ export function Rows<T>({ label, pages, columns, rowKey, href, selected, empty, 
   return (
     <div class="rows-frame">
       <div class="rows" ref={scroller} role="table" aria-label={label} aria-rowcount={pages.done ? pages.items.length + 1 : -1} aria-busy={pages.loading} onKeyDown={onKeyDown} tabIndex={-1}>
-        <div class="row head" role="row" aria-rowindex={1} style={{ gridTemplateColumns: template, height }}>
+        <div class="row head" role="row" aria-rowindex={1} style={{ gridTemplateColumns: template, height: `${height}px` }}>
           {shown.map((c) => <div role="columnheader" class={c.right ? "right" : ""}>{c.title}</div>)}
         </div>
-        <div class="rows-space" role="rowgroup" style={{ height: pages.items.length * height }}>
+        <div class="rows-space" role="rowgroup" style={{ height: `${pages.items.length * height}px` }}>
           {pages.items.slice(first, last).map((row, i) => {
             const key = rowKey(row);
             return (
               <div key={key} data-index={first + i} role="row" aria-rowindex={first + i + 2} aria-current={key === selected ? "true" : undefined}
                 class={`row ${href ? "opens" : ""} ${key === selected ? "chosen" : ""}`}
-                style={{ gridTemplateColumns: template, height, transform: `translateY(${(first + i) * height}px)` }} onClick={(e) => onClick(e, row)}>
+                style={{ gridTemplateColumns: template, height: `${height}px`, transform: `translateY(${(first + i) * height}px)` }} onClick={(e) => onClick(e, row)}>
                 {shown.map((c) => <div role="cell" class={c.right ? "right" : ""}>{c.cell(row)}</div>)}
               </div>
             );

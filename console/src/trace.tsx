@@ -44,7 +44,7 @@ export function Trace({ moves, open }: { moves: Move[]; open: boolean }) {
       {moves.map((m, i) => (
         <>
           {i > 0 && <li class="gap"><i class="gap-bar" style={{ width: `${Math.max(2, (90 * gaps[i - 1]) / longest)}px` }} aria-hidden="true" /><span>{span(gaps[i - 1])}</span></li>}
-          <li class={`hop ${i === moves.length - 1 && !open ? "end" : ""}`} data-state={m.state}>
+          <li class={`hop ${i === moves.length - 1 && !open ? "end e-" + m.state : ""}`} data-state={m.state}>
             <StateBadge state={m.state} /><time class="mono" dateTime={m.at} title={m.at}>{clockMS(m.at)}</time>
             {(m.attempt || m.gateway || m.endpoint_id || m.reason) && (
               <span class="detail">{[m.attempt && t("trace.attempt", { n: m.attempt }), m.gateway && t("trace.gateway", { id: m.gateway }), m.endpoint_id && t("trace.endpoint", { id: m.endpoint_id }), m.reason].filter(Boolean).join(" · ")}</span>

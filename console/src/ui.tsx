@@ -155,6 +155,13 @@ export function Field({ label, hint, error, children, cls }: { label: string; hi
 /** The complaint of a problem about one field. */
 export const fieldError = (p: Problem | undefined, pointer: string) => p?.fields.filter((f) => f.pointer === pointer || f.pointer.startsWith(pointer + "/")).map((f) => f.detail).join("; ") || undefined;
 
+/** What narrows a list; on a narrow screen it opens when it is asked for. */
+export function FilterBar({ active, children }: { active: number; children: ComponentChildren }) {
+  const narrow = useNarrow();
+  const bar = <div class="filters" role="search" aria-label={t("filters")}>{children}</div>;
+  return narrow ? <details class="filters-fold"><summary>{t("filters")}{active > 0 && ` (${active})`}</summary>{bar}</details> : bar;
+}
+
 export function Select({ value, options, onChange, all, ...rest }: { value: string; options: [value: string, text: string][]; onChange(v: string): void; all?: string ; name?: string; "aria-label"?: string; disabled?: boolean }) {
   return (
     <select {...rest} value={value} onChange={(e) => onChange(e.currentTarget.value)}>

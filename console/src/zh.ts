@@ -270,6 +270,7 @@ export const zh: Record<Key, string> = {
   "import.cells": "有 {n} 个单元格，表头有 {want} 个",
   "import.again": "已在第 {line} 行出现",
   "import.needs-ipc": "电表需要其工控机编号",
+  "import.needs-route": "电表需要路由，至少一跳",
   "import.json-list": "必须是 JSON 列表",
   "import.json-object": "必须是 JSON 对象",
 

@@ -6,7 +6,7 @@ import { fromLocalInput, localInput } from "../format";
 import { t } from "../i18n";
 import { Rows, type Column } from "../rows";
 import type { AuditEntry } from "../types";
-import { Button, Code, Empty, Facts, Field, LazyInput, Page, Panel, Select, Time, useNarrow } from "../ui";
+import { Button, Code, Empty, Facts, Field, FilterBar, LazyInput, Page, Panel, Select, Time, useNarrow } from "../ui";
 
 const actions = ["device.create", "device.update", "device.delete", "device.credentials", "device.import", "group.create", "group.update", "group.delete", "group.add", "group.remove", "token.create", "token.delete", "user.create", "user.delete", "session.create", "session.delete", "command.issue", "command.retry", "command.cancel", "dead_letter.replay", "dead_letter.discard"];
 
@@ -27,13 +27,13 @@ export function AuditPage() {
   const columns = columnsOf(params);
   return (
     <Page fill title={t("nav.audit")} actions={<Button icon="refresh" onClick={pages.again}>{t("refresh")}</Button>}>
-      <div class="filters" role="search" aria-label={t("filters")}>
+      <FilterBar active={Object.keys(params).filter((p) => p !== "open").length}>
         <Field label={t("audit.actor")}><LazyInput name="actor" value={params.actor ?? ""} onValue={set("actor")} /></Field>
         <Field label={t("audit.action")}><Select name="action" value={params.action ?? ""} all={t("all")} options={actions.map((x) => [x, x])} onChange={set("action")} /></Field>
         <Field label={t("audit.object")}><LazyInput name="object" class="mono" value={params.object ?? ""} onValue={set("object")} placeholder="device:m-001" /></Field>
-        <Field label={t("from")}><input type="datetime-local" value={localInput(params.from ?? "")} onChange={(e) => set("from")(fromLocalInput(e.currentTarget.value))} /></Field>
-        <Field label={t("to")}><input type="datetime-local" value={localInput(params.to ?? "")} onChange={(e) => set("to")(fromLocalInput(e.currentTarget.value))} /></Field>
-      </div>
+        <Field cls="date" label={t("from")}><input type="datetime-local" value={localInput(params.from ?? "")} onChange={(e) => set("from")(fromLocalInput(e.currentTarget.value))} /></Field>
+        <Field cls="date" label={t("to")}><input type="datetime-local" value={localInput(params.to ?? "")} onChange={(e) => set("to")(fromLocalInput(e.currentTarget.value))} /></Field>
+      </FilterBar>
       <div class={open ? "split open" : "split"}>
         <Rows label={t("nav.audit")} pages={pages} columns={open && !narrow ? columns.filter((c) => c.id !== "remote") : columns} rowKey={(e) => e.id} selected={params.open} href={(e) => to("audit", { ...params, open: e.id })} empty={<Empty title={t("audit.none")} />} />
         {open && (

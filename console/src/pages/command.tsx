@@ -25,8 +25,10 @@ export function CommandPage({ id }: { id: string }) {
   const c = a.data;
   useEffect(() => { if (c) setRunning(c.finished_at === null); }, [c]);
   if (!c) return <Page title={t("command")}>{a.error ? <ProblemBox problem={a.error} again={a.again} /> : <Loading />}</Page>;
+  const kind = t(("kind." + c.kind) as Key);
+  const title = kind[0].toUpperCase() + kind.slice(1);
   return (
-    <Page fill title={t(("kind." + c.kind) as Key)} aside={<><StateBadge state={c.status} /><Stale at={a.at} error={a.error} /></>} actions={<Actions c={c} changed={a.again} />}>
+    <Page fill title={title} aside={<><StateBadge state={c.status} /><Stale at={a.at} error={a.error} /></>} actions={<Actions c={c} changed={a.again} />}>
       <Live c={c} key={c.id} changed={a.again} />
     </Page>
   );

@@ -168,16 +168,16 @@ function History({ id, item, items, choose, newest }: { id: string; item: string
   const { doing, run } = useDoing();
   const csv = () => run(async () => save(`readings-${id}.csv`, await (await request("GET", "/v1/readings", { query: { device_id: id, item, from }, accept: "text/csv" })).blob()));
   const shown = useMemo(() => (a.data ?? []).filter((r) => r.quality !== "invalid").map((r) => [Date.parse(r.read_at) / 1000, Number(r.value)]).filter(([, v]) => Number.isFinite(v)), [a.data]);
-  const unit = a.data?.[0]?.unit ? " " + a.data[0].unit : "";
+  const unit = a.data?.[0]?.unit ? ", " + a.data[0].unit : "";
   const name = itemName(item) || item;
   return (
-    <Panel title={t("device.chart")} actions={<>
+    <Panel title={t("device.chart") + unit} actions={<>
       <Select aria-label={t("item")} value={item} options={items.map((i) => [i, (itemName(i) ? itemName(i) + " · " : "") + i])} onChange={choose} />
       <Select aria-label={t("span")} value={days} options={[["1", t("last-day")], ["7", t("last-week")], ["30", t("last-month")]]} onChange={setDays} />
       <Button icon="download" busy={doing} onClick={csv}>CSV</Button>
     </>}>
       {!a.data ? (a.error ? <ProblemBox problem={a.error} again={a.again} /> : <Loading />) : shown.length === 0 ? <Empty title={t("device.no-readings-span")} />
-        : <Chart label={t("device.chart-label", { name, n: shown.length })} points height={220} unit={unit} times={shown.map((p) => p[0])} series={[{ label: name, color: "--accent", values: shown.map((p) => p[1]) }]} />}
+        : <Chart label={t("device.chart-label", { name, n: shown.length })} points height={220} range={[Date.parse(from) / 1000, Date.now() / 1000]} times={shown.map((p) => p[0])} series={[{ label: name, color: "--accent", values: shown.map((p) => p[1]) }]} />}
     </Panel>
   );
 }

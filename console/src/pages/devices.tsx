@@ -9,7 +9,7 @@ import { setParams, to, useRoute, type Params } from "../route";
 import { Rows, type Column } from "../rows";
 import { can } from "../session";
 import type { Device } from "../types";
-import { Badge, Button, Code, Dialog, Empty, Field, fieldError, LazyInput, LinkButton, Page, ProblemBox, Secret, Select, Time } from "../ui";
+import { Badge, Button, Code, Dialog, Empty, Field, FilterBar, fieldError, LazyInput, LinkButton, Page, ProblemBox, Secret, Select, Time } from "../ui";
 
 const filters = ["q", "kind", "group", "tag", "endpoint_id", "online", "not_read_since"] as const;
 
@@ -56,19 +56,19 @@ function Filters({ params }: { params: Params }) {
   const set = (name: string) => (value: string) => setParams({ [name]: value });
   const since = (days: number) => () => setParams({ not_read_since: new Date(Math.floor(Date.now() / 60_000) * 60_000 - days * 86_400_000).toISOString() });
   return (
-    <div class="filters" role="search" aria-label={t("filters")}>
+    <FilterBar active={filters.filter((f) => params[f]).length}>
       <Field cls="grow" label={t("search")}><LazyInput type="search" name="q" value={params.q ?? ""} onValue={set("q")} placeholder={t("devices.search")} /></Field>
       <Field label={t("kind")}><Select name="kind" value={params.kind ?? ""} all={t("all")} options={["meter", "ipc", "direct"].map((k) => [k, t(("device-kind." + k) as Key)])} onChange={set("kind")} /></Field>
       <Field label={t("presence")}><Select name="online" value={params.online ?? ""} all={t("all")} options={[["true", t("online")], ["false", t("offline")]]} onChange={set("online")} /></Field>
       <Field label={t("group")}><LazyInput name="group" value={params.group ?? ""} onValue={set("group")} /></Field>
       <Field label={t("tag")}><LazyInput name="tag" class="mono" value={params.tag ?? ""} onValue={set("tag")} placeholder="site:north" /></Field>
       <Field label={t("endpoint")}><LazyInput name="endpoint_id" class="mono" value={params.endpoint_id ?? ""} onValue={set("endpoint_id")} /></Field>
-      <Field label={t("devices.not-read-since")}><input name="not_read_since" type="datetime-local" value={localInput(params.not_read_since ?? "")} onChange={(e) => set("not_read_since")(fromLocalInput(e.currentTarget.value))} /></Field>
+      <Field cls="date" label={t("devices.not-read-since")}><input name="not_read_since" type="datetime-local" value={localInput(params.not_read_since ?? "")} onChange={(e) => set("not_read_since")(fromLocalInput(e.currentTarget.value))} /></Field>
       <div class="actions">
         <button type="button" class="chip" onClick={since(1)}>{t("devices.not-read-day")}</button><button type="button" class="chip" onClick={since(7)}>{t("devices.not-read-week")}</button>
         {filters.some((f) => params[f]) && <button type="button" class="chip" onClick={() => clear(params)}>{t("clear-filters")}</button>}
       </div>
-    </div>
+    </FilterBar>
   );
 }
 

@@ -7,7 +7,7 @@ import { t } from "../i18n";
 import { Rows, type Column } from "../rows";
 import { can } from "../session";
 import type { DeviceEvent } from "../types";
-import { Badge, Button, Empty, Field, LazyInput, Page, Time } from "../ui";
+import { Badge, Button, Empty, Field, FilterBar, LazyInput, Page, Time } from "../ui";
 
 /** The data of an event in a line: names and values as text. */
 export const EventData = ({ data }: { data: Record<string, unknown> }) => <span class="mono mute">{Object.entries(data).map(([k, v]) => `${k}=${typeof v === "object" ? JSON.stringify(v) : String(v)}`).join("  ") || "–"}</span>;
@@ -29,13 +29,13 @@ export function EventsPage() {
   const types = ["", "alarm", ...(can("audit:read") ? ["security"] : []), "hello"];
   return (
     <Page fill title={t("nav.events")} actions={<Button icon="refresh" onClick={pages.again}>{t("refresh")}</Button>}>
-      <div class="filters" role="search" aria-label={t("filters")}>
+      <FilterBar active={Object.keys(params).length}>
         <Field label={t("device")}><LazyInput class="mono" name="device_id" value={params.device_id ?? ""} onValue={set("device_id")} /></Field>
         <Field label={t("type")}><LazyInput class="mono" name="type" value={params.type ?? ""} onValue={set("type")} /></Field>
-        <Field label={t("from")}><input type="datetime-local" value={localInput(params.from ?? "")} onChange={(e) => set("from")(fromLocalInput(e.currentTarget.value))} /></Field>
-        <Field label={t("to")}><input type="datetime-local" value={localInput(params.to ?? "")} onChange={(e) => set("to")(fromLocalInput(e.currentTarget.value))} /></Field>
+        <Field cls="date" label={t("from")}><input type="datetime-local" value={localInput(params.from ?? "")} onChange={(e) => set("from")(fromLocalInput(e.currentTarget.value))} /></Field>
+        <Field cls="date" label={t("to")}><input type="datetime-local" value={localInput(params.to ?? "")} onChange={(e) => set("to")(fromLocalInput(e.currentTarget.value))} /></Field>
         <div class="actions">{types.map((x) => <button type="button" class="chip" aria-pressed={(params.type ?? "") === x} onClick={() => set("type")(x)}>{x || t("all")}</button>)}</div>
-      </div>
+      </FilterBar>
       <Rows label={t("nav.events")} pages={pages} columns={columnsOf()} rowKey={(e) => e.id} empty={<Empty title={t("events.none")} />} />
     </Page>
   );

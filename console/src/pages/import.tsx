@@ -124,7 +124,8 @@ function look(text: string, name: string): Looked {
     else if (seen.has(id)) say("id", t("import.again", { line: seen.get(id)! }));
     seen.set(id, r.line);
     if (!["direct", "ipc", "meter"].includes(kind)) say("kind", "direct, ipc, meter");
-    if (kind === "meter" && at.endpoint_id >= 0 && !cell("endpoint_id")) say("endpoint_id", t("import.needs-ipc"));
+    if (kind === "meter" && !cell("endpoint_id")) say("endpoint_id", t("import.needs-ipc"));
+    if (kind === "meter" && !cell("route")) say("route", t("import.needs-route"));
     if (cell("route") && !jsonIs(cell("route"), Array.isArray)) say("route", t("import.json-list"));
     if (cell("tags") && !jsonIs(cell("tags"), (v) => typeof v === "object" && v !== null && !Array.isArray(v))) say("tags", t("import.json-object"));
     if (cell("enabled") && !/^(true|false)$/.test(cell("enabled"))) say("enabled", "true, false");

@@ -10,7 +10,7 @@ import { setParams, to, useRoute } from "../route";
 import { Rows, type Column } from "../rows";
 import { can } from "../session";
 import type { BulkDecision, Cause, Letter, List } from "../types";
-import { announce, Badge, Button, Code, Confirm, Empty, Facts, Field, LazyInput, Loading, Page, Panel, ProblemBox, Select, Stale, Time, useNarrow } from "../ui";
+import { announce, Badge, Button, Code, Confirm, Empty, Facts, Field, FilterBar, LazyInput, Loading, Page, Panel, ProblemBox, Select, Stale, Time, useNarrow } from "../ui";
 
 const columnsOf = (open: string): Column<Letter>[] => [
   { id: "at", title: t("created"), width: "148px", wide: true, cell: (l) => <Time at={l.created_at} /> },
@@ -36,7 +36,7 @@ export function LettersPage() {
   const columns = columnsOf(new URLSearchParams(params).toString());
   return (
     <Page fill title={t("nav.letters")} aside={<Stale at={causes.at} error={causes.error} />} actions={<><Button icon="refresh" onClick={again}>{t("refresh")}</Button>{can("deadletters:write") && q.status === "open" && pages.items.length > 0 && <Bulk q={q} decided={again} />}</>}>
-      <div class="filters" role="search" aria-label={t("filters")}>
+      <FilterBar active={Object.keys(params).filter((p) => p !== "open").length}>
         <Field label={t("state")}><Select value={q.status} options={["open", "replayed", "discarded", "all"].map((s) => [s, s === "all" ? t("all") : t(("letters.status-" + s) as Key)])} onChange={set("status")} /></Field>
         <Field label={t("letters.source")}><Select value={params.source ?? ""} all={t("all")} options={[["uplink", t("letters.uplink")], ["operation", t("letters.operation")]]} onChange={set("source")} /></Field>
         <Field label={t("endpoint")}><LazyInput class="mono" value={params.endpoint_id ?? ""} onValue={set("endpoint_id")} /></Field>
@@ -44,7 +44,7 @@ export function LettersPage() {
         <div class="chips" role="group" aria-label={t("letters.by-cause")}>
           {(causes.data?.items ?? []).map((c) => <button type="button" class="chip" aria-pressed={params.cause === c.cause} onClick={() => set("cause")(params.cause === c.cause ? "" : c.cause)}><span class="mono">{c.cause}</span> <strong>{count(c.count)}</strong></button>)}
         </div>
-      </div>
+      </FilterBar>
       <div class={params.open ? "split open" : "split"}>
         <Rows label={t("nav.letters")} pages={pages} columns={params.open && !narrow ? columns.filter((c) => c.id !== "detail" && c.id !== "source") : columns} rowKey={(l) => l.id} selected={params.open} href={(l) => to("dead-letters", { ...params, open: l.id })}
           empty={q.status === "open" && !params.cause ? <Empty title={t("letters.none")}><p>{t("letters.none-text")}</p></Empty> : <Empty title={t("letters.none-match")} />} />

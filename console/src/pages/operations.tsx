@@ -11,7 +11,7 @@ import { Rows, type Column } from "../rows";
 import { can } from "../session";
 import { OperationDetail } from "../trace";
 import { kinds, states, type List, type Operation } from "../types";
-import { Button, Code, DeviceLink, Empty, ErrorCode, Field, LazyInput, Loading, Page, Panel, ProblemBox, Select, StateBadge, Time, useNarrow } from "../ui";
+import { Button, Code, DeviceLink, Empty, ErrorCode, Field, FilterBar, LazyInput, Loading, Page, Panel, ProblemBox, Select, StateBadge, Time, useNarrow } from "../ui";
 
 const filters = ["state", "kind", "device_id", "endpoint_id", "group", "code", "command_id", "from", "to"] as const;
 
@@ -70,17 +70,17 @@ function Filters({ params }: { params: Params }) {
   const quick = (hours: number) => () => setParams({ from: new Date(Math.floor(Date.now() / 60_000) * 60_000 - hours * 3_600_000).toISOString(), to: "", open: "" });
   const text = (name: string, label: Key) => <Field label={t(label)}><LazyInput class="mono" value={params[name] ?? ""} onValue={set(name)} name={name} maxLength={128} /></Field>;
   return (
-    <div class="filters" role="search" aria-label={t("filters")}>
+    <FilterBar active={filters.filter((f) => params[f]).length}>
       <Field label={t("state")}><Select name="state" value={params.state ?? ""} all={t("all")} options={states.map((s) => [s, t(("state." + s) as Key)])} onChange={set("state")} /></Field>
       <Field label={t("kind")}><Select name="kind" value={params.kind ?? ""} all={t("all")} options={kinds.map((k) => [k, t(("kind." + k) as Key)])} onChange={set("kind")} /></Field>
       {text("device_id", "device")}{text("endpoint_id", "endpoint")}{text("group", "group")}{text("code", "code")}{text("command_id", "command")}
-      <Field label={t("from")}><input type="datetime-local" name="from" value={localInput(params.from ?? "")} onChange={(e) => set("from")(fromLocalInput(e.currentTarget.value))} /></Field>
-      <Field label={t("to")}><input type="datetime-local" name="to" value={localInput(params.to ?? "")} onChange={(e) => set("to")(fromLocalInput(e.currentTarget.value))} /></Field>
+      <Field cls="date" label={t("from")}><input type="datetime-local" name="from" value={localInput(params.from ?? "")} onChange={(e) => set("from")(fromLocalInput(e.currentTarget.value))} /></Field>
+      <Field cls="date" label={t("to")}><input type="datetime-local" name="to" value={localInput(params.to ?? "")} onChange={(e) => set("to")(fromLocalInput(e.currentTarget.value))} /></Field>
       <div class="actions">
         <button type="button" class="chip" onClick={quick(1)}>{t("last-hour")}</button><button type="button" class="chip" onClick={quick(24)}>{t("last-day")}</button>
         {filters.some((f) => params[f]) && <button type="button" class="chip" onClick={() => clear(params)}>{t("clear-filters")}</button>}
       </div>
-    </div>
+    </FilterBar>
   );
 }
 

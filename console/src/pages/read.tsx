@@ -54,8 +54,8 @@ export function ReadPage() {
   };
   return (
     <Page title={t("nav.read")}>
-      <div class="grid side">
-        <form class="stack" onSubmit={submit} aria-label={t("nav.read")}>
+      <form class="grid side" onSubmit={submit} aria-label={t("nav.read")}>
+        <div class="stack">
           <Panel title={"1 · " + t("read.devices")}>
             <div class="step">
               <div class="tabs" role="group" aria-label={t("read.devices")}>
@@ -84,6 +84,8 @@ export function ReadPage() {
               </div>
             </div>
           </Panel>
+        </div>
+        <div class="stack">
           <Panel title={"4 · " + t("read.check")}>
             <div class="step">
               <Estimate targets={targets} items={reads ? items.length : 1} deadline={deadline} meters={kind !== "device.ping"} />
@@ -92,9 +94,9 @@ export function ReadPage() {
               <div class="form-end"><Button type="submit" kind="primary" icon="read" busy={doing} disabled={!ready}>{reads ? t("nav.read") : t("read.send")}</Button></div>
             </div>
           </Panel>
-        </form>
-        <Recent />
-      </div>
+          <Recent />
+        </div>
+      </form>
     </Page>
   );
 }
@@ -172,7 +174,7 @@ function PickItems({ items, choose }: { items: string[]; choose(items: string[])
           ))}
         </div>
       </div>
-      <div class="picker" role="group" aria-label={t("items")}>
+      <div class="picker columns" role="group" aria-label={t("items")}>
         {listed.map((i) => <label><input type="checkbox" value={i} checked={items.includes(i)} onChange={() => toggle(i)} /><span class="grow"><Item obis={i} /></span></label>)}
       </div>
       <div class="form-row">
@@ -260,7 +262,7 @@ function Recent() {
         <table class="table"><thead><tr><th>{t("command")}</th><th>{t("state")}</th><th class="right">{t("read.read")}</th></tr></thead><tbody>
           {all.items.map((c) => (
             <tr class="opens"><td><div class="two-line"><a href={to(["commands", c.id])}>{t(("kind." + c.kind) as Key)}{c.items.length > 0 && " · " + (itemName(c.items[0]) || c.items[0]) + (c.items.length > 1 ? ` +${c.items.length - 1}` : "")}</a><span class="mute small"><Time at={c.created_at} relative /> · {t(("mode." + c.mode) as Key)}</span></div></td>
-              <td><StateBadge state={c.status} /></td><td class="right num">{count(c.counts.succeeded)} / {count(c.counts.total)}</td></tr>
+              <td><StateBadge state={c.status} /></td><td class="right num nowrap">{count(c.counts.succeeded)} / {count(c.counts.total)}</td></tr>
           ))}
         </tbody></table>
       )}
