@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -20,7 +21,10 @@ import (
 	"meterline/testkit/cluster"
 )
 
-var screenshots = flag.String("screenshots", "", "directory to write screenshots of every page to, instead of testing")
+var (
+	screenshots = flag.String("screenshots", "", "directory to write screenshots of every page to, instead of testing")
+	devices     = flag.Int("devices", 0, "measure the list of so many devices, instead of testing")
+)
 
 const (
 	patience  = 2 * time.Minute
@@ -47,8 +51,11 @@ func TestTypes(t *testing.T) {
 // TestBrowser has Chromium use the page, over a gateway, a backend, PostgreSQL and Redis, with simulated meters.
 func TestBrowser(t *testing.T) {
 	script := "browser.mjs"
-	if *screenshots != "" {
+	switch {
+	case *screenshots != "":
 		script = "screenshots.mjs"
+	case *devices > 0:
+		script = "devices.mjs"
 	}
 	node := testkit.Node(t, npm, filepath.Join("test", script))
 	chromium := testkit.Program(t, "chromium", "chromium")
@@ -63,11 +70,14 @@ func TestBrowser(t *testing.T) {
 	sites := simulate(t, c)
 	where := map[string]any{
 		"api": c.API()[0], "chromium": chromium, "user": "olga", "password": operators, "viewer": viewer(t, c),
-		"group": group, "meters": ipcs * meters, "meter": sites[0].Meters[0].ID, "silent": "silent", "token": c.Token, "out": *screenshots,
+		"group": group, "meters": ipcs * meters, "meter": sites[0].Meters[0].ID, "silent": "silent", "token": c.Token, "out": *screenshots, "devices": *devices,
 	}
 	mischief(t, c, publish)
 	if *screenshots != "" {
 		past(t, c, publish, sites[0])
+	}
+	if *devices > 0 {
+		many(t, c, *devices)
 	}
 	house, err := json.Marshal(where)
 	if err != nil {
@@ -151,7 +161,7 @@ func past(t *testing.T, c *cluster.Cluster, publish string, site simulator.Site)
 	for _, statement := range []string{
 		`INSERT INTO minutes (at, tenant, readings, succeeded, failed, expired, dead)
 		SELECT date_trunc('minute', now()) - m * interval '1 minute', 'acme', 900 + 300 * sin(m / 7.0) + random() * 60, 220 + 70 * sin(m / 7.0), 3 + random() * 4 + CASE WHEN m BETWEEN 22 AND 27 THEN 60 ELSE 0 END, 1, 0
-		FROM generate_series(2, 62) m ON CONFLICT DO NOTHING`,
+		FROM generate_series(-10, 62) m ON CONFLICT (at, tenant) DO UPDATE SET readings = excluded.readings, succeeded = excluded.succeeded`,
 		`INSERT INTO minute_codes (at, tenant, code, n) SELECT date_trunc('minute', now()) - interval '25 minutes', 'acme', code, n FROM (VALUES ('BUS_TIMEOUT', 214), ('BUSY', 61), ('CRC_ERROR', 38), ('NO_SUCH_ITEM', 9)) v (code, n)`,
 	} {
 		if _, err := c.DB.ExecContext(t.Context(), statement); err != nil {
@@ -179,5 +189,22 @@ func past(t *testing.T, c *cluster.Cluster, publish string, site simulator.Site)
 	pub := exec.Command(publish, "-h", host, "-p", port, "-i", string(site.ID)+":past", "-u", site.Credentials.Username, "-P", site.Credentials.Password, "-q", "1", "-t", "meterline/v1/"+string(site.ID)+"/up/readings", "-m", string(message))
 	if out, err := pub.CombinedOutput(); err != nil {
 		t.Fatalf("publish: %v: %s", err, out)
+	}
+}
+
+// many are more devices than anybody looks at one by one.
+func many(t *testing.T, c *cluster.Cluster, n int) {
+	t.Helper()
+	api := simulator.NewAPI(c.API()[0], c.Token)
+	defer api.Close()
+	all := make([]simulator.Registration, n)
+	for i := range all {
+		all[i] = simulator.Registration{
+			ID: meterread.DeviceID(fmt.Sprintf("m-%06d", i)), Name: fmt.Sprintf("Meter %d", i), Kind: "meter", EndpointID: "plant-ipc-0001", Enabled: true,
+			Route: simulator.Route(1, fmt.Sprintf("%012d", i)),
+		}
+	}
+	if err := api.Import(t.Context(), all); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -72,7 +72,7 @@ function Shell({ who }: { who: Session }) {
   const route = useRoute();
   const [open, setOpen] = useState(false);
   const where = route.path[0] ?? "overview";
-  useEffect(() => { setOpen(false); }, [route]);
+  useEffect(() => { setOpen(false); }, [route.path.join("/")]);
   const all = [...places.flat(), ...inner];
   const place = all.find((p) => p.path === where);
   return (

@@ -48,8 +48,8 @@ export type Pages<T> = {
   more(): void; again(): void; patch(change: (items: T[]) => T[]): void;
 };
 
-/** A list with cursors: the first page, and one more at each call of more. */
-export function usePages<T>(path: string | null, q: Query, limit = 200): Pages<T> {
+/** A list with cursors: the first page of so many, and one more, of next, at each call of more. */
+export function usePages<T>(path: string | null, q: Query, limit = 200, next = 500): Pages<T> {
   const key = path === null ? null : path + "?" + JSON.stringify(q);
   type S = { key: string | null; items: T[]; cursor: string | null; error?: Problem; loading: boolean; at: number; fresh: boolean };
   const empty = (): S => ({ key, items: [], cursor: "", loading: key !== null, at: 0, fresh: true });
@@ -66,7 +66,7 @@ export function usePages<T>(path: string | null, q: Query, limit = 200): Pages<T
     busy.current = true;
     const mine = stop.current;
     try {
-      const page = await get<List<T>>(path, { ...q, limit, cursor }, mine.signal);
+      const page = await get<List<T>>(path, { ...q, limit: cursor === "" ? limit : next, cursor }, mine.signal);
       if (mine.signal.aborted) return;
       busy.current = false;
       set((o) => ({ key, items: cursor === "" ? page.items : o.items.concat(page.items), cursor: page.next_cursor, loading: false, at: Date.now(), fresh: false }));

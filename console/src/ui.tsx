@@ -8,17 +8,22 @@ import { t, word, type Key } from "./i18n";
 import { itemName } from "./items";
 import { to } from "./route";
 import { session } from "./session";
-import { store, useStore } from "./store";
+import { store, useStore, type Store } from "./store";
+
+// One clock for all that show it: a list draws its rows anew while one scrolls, and a timer each would cost more than the row.
+const clocks = new Map<number, Store<number>>();
+function clockOf(every: number): Store<number> {
+  let c = clocks.get(every);
+  if (!c) {
+    c = store(Date.now());
+    clocks.set(every, c);
+    setInterval(() => c!.set(Date.now()), every);
+  }
+  return c;
+}
 
 /** Now, again and again. */
-export function useNow(every = 5000): number {
-  const [now, set] = useState(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => set(Date.now()), every);
-    return () => clearInterval(timer);
-  }, [every]);
-  return now;
-}
+export const useNow = (every = 5000): number => useStore(clockOf(every));
 
 const narrowQuery = matchMedia("(max-width: 760px)");
 const narrow = store(narrowQuery.matches);

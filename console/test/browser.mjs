@@ -279,7 +279,9 @@ try {
   await step("who may not is told so, on a narrow screen too", async () => {
     const other = await open({ viewport: { width: 390, height: 844 } });
     await signIn(other, house.viewer);
-    await go(other, "#/tokens", "Tokens");
+    await other.getByRole("button", { name: "Menu" }).click();
+    await other.getByRole("link", { name: "Tokens" }).click();
+    await other.getByRole("link", { name: "Tokens" }).waitFor({ state: "hidden" });
     await other.getByText("This page needs rights that you do not have").waitFor();
     await go(other, "#/read", "Read now");
     await other.getByText("You may look, but not send").waitFor();

@@ -65,11 +65,11 @@ function Live({ c, changed }: { c: Command; changed(): void }) {
 }
 
 const columnsOf = (c: Command, state: string): Column<Operation>[] => [
-  { id: "device", title: t("device"), width: "minmax(140px, 1.3fr)", cell: (o) => <a class="mono" href={to(["commands", c.id], { state, open: o.device_id })}>{o.device_id}</a> },
+  { id: "device", title: t("device"), width: "minmax(110px, 1.3fr)", cell: (o) => <a class="mono" href={to(["commands", c.id], { state, open: o.device_id })}>{o.device_id}</a> },
   { id: "name", title: t("name"), width: "minmax(90px, 1fr)", wide: true, cell: (o) => (o.device.name === o.device_id ? <span class="mute">–</span> : o.device.name) },
   { id: "endpoint", title: t("endpoint"), width: "minmax(100px, 1fr)", wide: true, cell: (o) => <Code>{o.device.endpoint_id}</Code> },
-  { id: "state", title: t("state"), width: "104px", cell: (o) => <StateBadge state={o.state} /> },
-  { id: "brought", title: t("readings"), width: "minmax(110px, 1fr)", cell: (o) => <Brought o={o} /> },
+  { id: "state", title: t("state"), width: "98px", cell: (o) => <StateBadge state={o.state} /> },
+  { id: "brought", title: t("readings"), width: "minmax(88px, 1fr)", cell: (o) => <Brought o={o} /> },
   { id: "delivery", title: t("operations.delivery"), width: "104px", wide: true, cell: (o) => <span class="small">{t(("delivery." + o.delivery) as Key)}</span> },
   { id: "took", title: t("operations.took"), width: "78px", wide: true, right: true, cell: (o) => span(Date.parse(o.updated_at) - Date.parse(c.created_at)) },
 ];

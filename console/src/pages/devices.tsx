@@ -32,7 +32,7 @@ const columnsOf = (): Column<Device>[] => [
 export function DevicesPage() {
   const { params } = useRoute();
   const q: Query = Object.fromEntries(filters.map((f) => [f, f === "tag" && params.tag ? params.tag.split(",").map((x) => x.trim().replace(/\s*[:：]\s*/, ":")) : params[f] ?? ""]));
-  const pages = usePages<Device>("/v1/devices", q, 500);
+  const pages = usePages<Device>("/v1/devices", q, 200, 1000);
   const [making, setMaking] = useState(false);
   const filtered = filters.some((f) => params[f]);
   return (

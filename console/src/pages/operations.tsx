@@ -28,11 +28,11 @@ export function Brought({ o }: { o: Operation }) {
 
 const columns: Column<Operation>[] = [
   { id: "at", title: "", width: "148px", wide: true, cell: (o) => <Time at={began(o)} /> },
-  { id: "device", title: "", width: "minmax(140px, 1.4fr)", cell: (o) => <a class="mono" href={to("operations", { ...current(), open: key(o) })}>{o.device_id}</a> },
+  { id: "device", title: "", width: "minmax(110px, 1.4fr)", cell: (o) => <a class="mono" href={to("operations", { ...current(), open: key(o) })}>{o.device_id}</a> },
   { id: "name", title: "", width: "minmax(90px, 1fr)", wide: true, cell: (o) => (o.device.name === o.device_id ? <span class="mute">–</span> : o.device.name) },
   { id: "endpoint", title: "", width: "minmax(100px, 1fr)", wide: true, cell: (o) => <Code>{o.device.endpoint_id}</Code> },
-  { id: "state", title: "", width: "104px", cell: (o) => <StateBadge state={o.state} /> },
-  { id: "brought", title: "", width: "minmax(110px, 1fr)", cell: (o) => <Brought o={o} /> },
+  { id: "state", title: "", width: "98px", cell: (o) => <StateBadge state={o.state} /> },
+  { id: "brought", title: "", width: "minmax(88px, 1fr)", cell: (o) => <Brought o={o} /> },
   { id: "delivery", title: "", width: "104px", wide: true, cell: (o) => <span class="small">{t(("delivery." + o.delivery) as Key)}</span> },
   { id: "attempts", title: "", width: "64px", wide: true, right: true, cell: (o) => o.attempts },
   { id: "took", title: "", width: "78px", wide: true, right: true, cell: (o) => span(lasted(o)) },
