@@ -60,7 +60,10 @@ export function App() {
   useEffect(() => {
     if (session.get()) return;
     if (!signedIn.get()) return setAsked(true); // there is nothing to ask for
-    get<Session>("/v1/session").then((s) => session.set(s), (e) => setProblem(e instanceof Problem && e.status !== 401 ? e : undefined)).finally(() => setAsked(true));
+    get<Session>("/v1/session").then((s) => session.set(s), (e) => {
+      if (e instanceof Problem && e.status === 401) signedIn.set(false);
+      else setProblem(e instanceof Problem ? e : undefined);
+    }).finally(() => setAsked(true));
   }, [back]);
   useEffect(() => { if (over) session.set(null); }, [over]);
 
@@ -72,7 +75,10 @@ function Shell({ who }: { who: Session }) {
   const route = useRoute();
   const [open, setOpen] = useState(false);
   const where = route.path[0] ?? "overview";
-  useEffect(() => { setOpen(false); }, [route.path.join("/")]);
+  useEffect(() => {
+    setOpen(false);
+    document.getElementById("main")?.scrollTo(0, 0);
+  }, [route.path.join("/")]);
   const all = [...places.flat(), ...inner];
   const place = all.find((p) => p.path === where);
   return (

@@ -180,6 +180,8 @@ export const en = {
   "read.relay": "Relay",
   "read.relay-open": "open: supply off",
   "read.relay-closed": "closed: supply on",
+  "read.relay-open-sure": "All devices that were chosen are cut off from supply.",
+  "read.relay-closed-sure": "All devices that were chosen are connected to supply: what stands behind them may start.",
   "read.how": "How",
   "read.timeout": "Deadline, s",
   "read.timeout-hint": "empty: {span}",

@@ -182,6 +182,8 @@ export const zh: Record<Key, string> = {
   "read.relay": "继电器",
   "read.relay-open": "断开：停电",
   "read.relay-closed": "闭合：供电",
+  "read.relay-open-sure": "所选的全部设备将被断电。",
+  "read.relay-closed-sure": "所选的全部设备将恢复供电：其后的用电设备可能启动。",
   "read.how": "怎样做",
   "read.timeout": "期限（秒）",
   "read.timeout-hint": "留空：{span}",

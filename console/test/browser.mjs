@@ -198,6 +198,17 @@ try {
     await page.locator(".rows-foot").getByText(`${house.meters} in all`).waitFor();
   });
 
+  await step("a name that a spreadsheet would take for a formula is guarded", async () => {
+    await go(page, "#/read?devices=new-m-1", "Read now");
+    await page.getByRole("button", { name: "asynchronous" }).click();
+    await page.getByRole("button", { name: "Read now" }).click();
+    await rowsOf(page).getByText("queued").waitFor();
+    await go(page, "#/operations?device_id=new-m-1", "Operations");
+    await page.locator(".rows-foot").getByText("1 in all").waitFor();
+    const csv = await download(page, "Export CSV");
+    assert.match(csv[1], /,new-m-1,'=1\+1<img src=x>,new-ipc,queued,never_sent,0,/);
+  });
+
   await step("the server is lost: what was there is marked; the stream goes on where it was; cancel", async () => {
     await go(page, "#/read?devices=" + house.silent, "Read now");
     await page.getByRole("button", { name: "asynchronous" }).click();

@@ -11,7 +11,7 @@ import { go, to, useRoute } from "../route";
 import { can } from "../session";
 import { kept, useStore } from "../store";
 import { kinds, type Command, type Device, type Group, type Kind, type List } from "../types";
-import { Badge, Button, Code, Empty, Field, Icon, Item, LazyInput, Loading, Page, Panel, ProblemBox, Select, StateBadge, Time } from "../ui";
+import { Badge, Button, Code, Confirm, Empty, Field, Icon, Item, LazyInput, Loading, Page, Panel, ProblemBox, Select, StateBadge, Time } from "../ui";
 
 type By = "devices" | "group" | "tags" | "all";
 type Targets = { device_ids?: string[]; group?: string; tags?: Record<string, string>; all?: boolean };
@@ -30,6 +30,7 @@ export function ReadPage() {
   const [mode, setMode] = useState<"realtime" | "async">("realtime");
   const [timeout, setTimeoutS] = useState("");
   const [age, setAge] = useState("");
+  const [sure, setSure] = useState(false); // about a relay
   const { doing, problem, run } = useDoing();
 
   const tagged = useMemo(() => tagsOf(tags), [tags]);
@@ -40,7 +41,8 @@ export function ReadPage() {
   const ready = targets !== null && (!reads || items.length > 0) && may;
   const submit = (e: Event) => {
     e.preventDefault();
-    if (!ready) return;
+    if (!ready || (kind === "meter.relay" && !sure)) return setSure(ready);
+    setSure(false);
     void run(async () => {
       const made = await call<Command>("POST", "/v1/commands", {
         headers: idempotent(),
@@ -97,6 +99,7 @@ export function ReadPage() {
           <Recent />
         </div>
       </form>
+      {sure && <Confirm danger title={t("kind.meter.relay")} text={t(relay === "open" ? "read.relay-open-sure" : "read.relay-closed-sure")} action={t("read.send")} doing={doing} onYes={() => submit(new Event("submit"))} onNo={() => setSure(false)} />}
     </Page>
   );
 }

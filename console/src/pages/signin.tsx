@@ -1,7 +1,7 @@
 // Sign-in, with a name and a password or with a token.
 
 import { useEffect, useState } from "preact/hooks";
-import { call, Problem, revived } from "../api";
+import { call, Problem, revived, sessionOver } from "../api";
 import { useDoing } from "../data";
 import { lang, t } from "../i18n";
 import { session } from "../session";
@@ -26,6 +26,7 @@ export function SignIn({ ended, problem }: { ended: boolean; problem?: Problem }
     e.preventDefault();
     void run(async () => {
       const who = await call<Session>("POST", "/v1/session", { body: by === "user" ? { name, password } : { token: token.trim() } });
+      sessionOver.set(0);
       session.set(who);
       revived.set(revived.get() + 1);
     });
