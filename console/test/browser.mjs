@@ -7,7 +7,9 @@ import assert from "node:assert/strict";
 import { connect, createServer } from "node:net";
 import { readFile } from "node:fs/promises";
 
-const { chromium } = createRequire(import.meta.url)("playwright-core");
+const require = createRequire(import.meta.url);
+const { chromium } = require("playwright-core");
+const { source: axe } = require("axe-core");
 const house = JSON.parse(process.env.HOUSE);
 const patience = Number(process.env.PATIENCE ?? 60_000); // only a test that fails waits so long
 
@@ -62,6 +64,14 @@ async function step(name, f) {
   }
   console.log(`ok  ${((Date.now() - began) / 1000).toFixed(1)} s  ${name}`);
   began = Date.now();
+}
+
+/** Whoever does not see, or uses no mouse: the rules of WCAG 2 A and AA that a program can judge. */
+async function accessible(page) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], resultTypes: ["violations"] }));
+  assert.ok(found.passes.length >= 10, `only ${found.passes.length} rules applied to ${page.url()}`);
+  for (const v of found.violations) for (const n of v.nodes) wrong.push(`${page.url()}: ${v.id}: ${n.html.slice(0, 160)} ${n.failureSummary.replace(/\s+/g, " ").slice(0, 200)}`);
 }
 
 const go = (page, hash, heading) => Promise.all([page.goto(way.base + "/" + hash), page.getByRole("heading", { level: 1, name: heading }).waitFor()]);
@@ -272,6 +282,21 @@ try {
     await go(page, "#/no-such-page", "Not found");
   });
 
+  await step("every page is accessible, light and dark", async () => {
+    const all = ["overview", `read?group=${house.group}`, `commands/${command}`, "operations?state=failed", `operations?open=${command}/${house.meter}`, "devices", `devices/${house.meter}`, "devices/import", "groups", `groups/${house.group}`, "events", "dead-letters?status=all", "tokens", "audit"];
+    const colours = all.filter((_, i) => i % 3 === 0); // what is special about the dark is its colours, and those are the same names everywhere
+    for (const [look, pages] of [["light", all], ["dark", colours]]) {
+      await page.emulateMedia({ colorScheme: look });
+      for (const p of pages) {
+        await page.goto(`${way.base}/#/${p}`);
+        await page.locator("main h1").waitFor();
+        await page.locator(".loading").first().waitFor({ state: "detached" });
+        await accessible(page);
+      }
+    }
+    await page.emulateMedia({ colorScheme: null });
+  });
+
   await step("language and theme", async () => {
     await go(page, "#/operations", "Operations");
     await page.getByRole("button", { name: "中文" }).click();
@@ -306,7 +331,7 @@ try {
     }
   });
 
-  assert.deepEqual(wrong, []);
+  assert.equal([...new Set(wrong)].join("\n"), "");
 } finally {
   await browser.close();
   way.close();
