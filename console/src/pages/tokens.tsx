@@ -27,9 +27,9 @@ export function TokensPage() {
     { id: "name", title: t("name"), width: "minmax(110px, 1fr)", cell: (x) => x.name },
     { id: "scopes", title: t("tokens.scopes"), width: "minmax(120px, 2fr)", wide: true, cell: (x) => <span class="mono">{x.scopes.join(" ")}</span> },
     { id: "created", title: t("created"), width: "148px", wide: true, cell: (x) => <Time at={x.created_at} /> },
-    { id: "expires", title: t("tokens.ends"), width: "150px", cell: (x) => (x.expires_at === null ? <span class="mute">{t("never")}</span> : Date.parse(x.expires_at) < Date.now() ? <Badge tone="mute">{t("tokens.over")}</Badge> : <Time at={x.expires_at} />) },
+    { id: "expires", title: t("tokens.ends"), width: "minmax(76px, 150px)", cell: (x) => (x.expires_at === null ? <span class="mute">{t("never")}</span> : Date.parse(x.expires_at) < Date.now() ? <Badge tone="mute">{t("tokens.over")}</Badge> : <Time at={x.expires_at} />) },
     { id: "id", title: "ID", width: "minmax(90px, 290px)", wide: true, cell: (x) => <Code>{x.id}</Code> },
-    { id: "revoke", title: "", width: "92px", right: true, cell: (x) => <button type="button" class="link bad-text" onClick={() => setGone(x)}>{t("tokens.revoke")}</button> },
+    { id: "revoke", title: "", width: "64px", right: true, cell: (x) => <button type="button" class="link bad-text" onClick={() => setGone(x)}>{t("tokens.revoke")}</button> },
   ];
   return (
     <Page fill title={t("nav.tokens")} actions={<><Button icon="refresh" onClick={pages.again}>{t("refresh")}</Button><Button kind="primary" icon="plus" onClick={() => setMaking(true)}>{t("tokens.new")}</Button></>}>
