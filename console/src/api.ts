@@ -104,4 +104,22 @@ function found() {
 }
 
 /** A key for a call that must not be done twice. */
-export const idempotent = () => ({ "Idempotency-Key": "console-" + Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("") });
+const idempotent = () => ({ "Idempotency-Key": "console-" + Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("") });
+
+// Calls of which nobody knows whether they were done, since no answer came.
+const unsure = new Map<string, Record<string, string>>();
+
+/** A POST that is done once: when no answer came, the same one again has the same key, and gets what the first one made. */
+export async function once<T>(path: string, body?: unknown): Promise<T> {
+  const what = path + JSON.stringify(body ?? null);
+  const headers = unsure.get(what) ?? idempotent();
+  unsure.set(what, headers);
+  try {
+    const made = await call<T>("POST", path, { body, headers });
+    unsure.delete(what);
+    return made;
+  } catch (e) {
+    if (!(e instanceof Problem) || !e.lost) unsure.delete(what);
+    throw e;
+  }
+}

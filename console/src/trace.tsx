@@ -1,7 +1,7 @@
 // One operation: what became of it, hop by hop.
 
 import { useState } from "preact/hooks";
-import { call, idempotent } from "./api";
+import { call, once } from "./api";
 import { useDoing } from "./data";
 import { clockMS, route, span } from "./format";
 import { t, word, type Key } from "./i18n";
@@ -69,9 +69,8 @@ function Steps({ o, changed }: { o: Operation; changed(): void }) {
   });
   const again = () => run(async () => {
     const was = await call<Command & { params?: unknown; max_attempts?: number }>("GET", `/v1/commands/${o.command_id}`);
-    const made = await call<Command>("POST", "/v1/commands", {
-      headers: idempotent(),
-      body: { kind: was.kind, mode: was.mode, priority: was.priority, items: was.items.length ? was.items : undefined, params: was.params ?? undefined, targets: { device_ids: [o.device_id] } },
+    const made = await once<Command>("/v1/commands", {
+      kind: was.kind, mode: was.mode, priority: was.priority, items: was.items.length ? was.items : undefined, params: was.params ?? undefined, targets: { device_ids: [o.device_id] },
     });
     go(["commands", made.id]);
   });

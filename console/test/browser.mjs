@@ -68,7 +68,7 @@ async function step(name, f) {
 
 /** Whoever does not see, or uses no mouse: the rules of WCAG 2 A and AA that a program can judge. */
 async function accessible(page) {
-  await page.evaluate(axe);
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
   const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], resultTypes: ["violations"] }));
   assert.ok(found.passes.length >= 10, `only ${found.passes.length} rules applied to ${page.url()}`);
   for (const v of found.violations) for (const n of v.nodes) wrong.push(`${page.url()}: ${v.id}: ${n.html.slice(0, 160)} ${n.failureSummary.replace(/\s+/g, " ").slice(0, 200)}`);
@@ -217,6 +217,24 @@ try {
     await page.locator(".rows-foot").getByText("1 in all").waitFor();
     const csv = await download(page, "Export CSV");
     assert.match(csv[1], /,new-m-1,'=1\+1<img src=x>,new-ipc,queued,never_sent,0,/);
+  });
+
+  await step("no answer came: the same again is not done twice", async () => {
+    await go(page, "#/read?devices=" + house.meter, "Read now");
+    await page.getByText(/^1 devices/).waitFor();
+    await page.route("**/v1/commands", async (route) => {
+      const asked = route.request();
+      const answer = await fetch(asked.url(), { method: "POST", headers: await asked.allHeaders(), body: asked.postData() });
+      assert.equal(answer.status, 202);
+      await route.abort();
+    }, { times: 1 });
+    page.lostOnPurpose = true;
+    await page.getByRole("button", { name: "Read now" }).click();
+    await page.getByRole("alert").getByText("The server does not answer").waitFor();
+    page.lostOnPurpose = false;
+    const [again] = await Promise.all([page.waitForResponse((r) => r.url().endsWith("/v1/commands") && r.request().method() === "POST"), page.getByRole("button", { name: "Read now" }).click()]);
+    assert.equal(again.headers()["idempotent-replayed"], "true");
+    await page.locator(".page-head .s-succeeded").waitFor();
   });
 
   await step("the server is lost: what was there is marked; the stream goes on where it was; cancel", async () => {

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { call, get, idempotent, Problem, request } from "../api";
+import { call, get, once, Problem, request } from "../api";
 import { save } from "../csv";
 import { pagesOf, Rows, type Column } from "../rows";
 import { useAsk, useDoing, usePages } from "../data";
@@ -150,7 +150,7 @@ function Actions({ c, changed }: { c: Command; changed(): void }) {
     announce(t("cancelled"));
     changed();
   });
-  const retry = () => run(async () => { go(["commands", (await call<Command>("POST", `/v1/commands/${c.id}/retry`, { headers: idempotent() })).id]); });
+  const retry = () => run(async () => { go(["commands", (await once<Command>(`/v1/commands/${c.id}/retry`)).id]); });
   const csv = () => run(async () => save(`command-${c.id}.csv`, await (await request("GET", `/v1/commands/${c.id}/operations`, { accept: "text/csv" })).blob()));
   return (
     <>

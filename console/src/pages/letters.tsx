@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { call, get, idempotent } from "../api";
+import { call, get, once } from "../api";
 import { useAsk, useDoing, usePages } from "../data";
 import { count } from "../format";
 import { t, type Key } from "../i18n";
@@ -104,7 +104,7 @@ function Bulk({ q, decided }: { q: Record<string, string | undefined>; decided()
     let sum = 0;
     const to = new Date().toISOString(); // what fails again meanwhile is not decided again
     for (let more = true; more;) {
-      const r = await call<BulkDecision>("POST", `/v1/dead-letters/${what}`, { body: { ...selection, to }, headers: idempotent() });
+      const r = await once<BulkDecision>(`/v1/dead-letters/${what}`, { ...selection, to });
       setN(sum += r.letters);
       more = r.more && r.letters > 0;
     }

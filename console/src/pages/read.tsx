@@ -1,7 +1,7 @@
 // Read now: whom, what and how; a look at whether there is time for it; and what was asked for lately.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { call, get, idempotent } from "../api";
+import { get, once } from "../api";
 import { pagesOf } from "../rows";
 import { useAsk, useDoing, usePages } from "../data";
 import { count, span } from "../format";
@@ -44,12 +44,9 @@ export function ReadPage() {
     if (!ready || (kind === "meter.relay" && !sure)) return setSure(ready);
     setSure(false);
     void run(async () => {
-      const made = await call<Command>("POST", "/v1/commands", {
-        headers: idempotent(),
-        body: {
-          kind, mode, targets, items: reads ? items : undefined, params: kind === "meter.relay" ? { state: relay } : undefined,
-          timeout_s: timeout ? Number(timeout) : undefined, max_age_s: reads && age ? Number(age) : undefined,
-        },
+      const made = await once<Command>("/v1/commands", {
+        kind, mode, targets, items: reads ? items : undefined, params: kind === "meter.relay" ? { state: relay } : undefined,
+        timeout_s: timeout ? Number(timeout) : undefined, max_age_s: reads && age ? Number(age) : undefined,
       });
       go(["commands", made.id]);
     });
