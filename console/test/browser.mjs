@@ -302,7 +302,7 @@ try {
 
   await step("every page is accessible, light and dark", async () => {
     const all = ["overview", `read?group=${house.group}`, `commands/${command}`, "operations?state=failed", `operations?open=${command}/${house.meter}`, "devices", `devices/${house.meter}`, "devices/import", "groups", `groups/${house.group}`, "events", "dead-letters?status=all", "tokens", "audit"];
-    const colours = all.filter((_, i) => i % 3 === 0); // what is special about the dark is its colours, and those are the same names everywhere
+    const colours = all.filter((_, i) => i % 4 === 0); // what is special about the dark is its colours, and those are the same names everywhere
     for (const [look, pages] of [["light", all], ["dark", colours]]) {
       await page.emulateMedia({ colorScheme: look });
       for (const p of pages) {
