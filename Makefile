@@ -120,6 +120,16 @@ faults-bugs: ## plant bugs outside the worker in real processes: the checker mus
 cluster: ## PostgreSQL, Redis, two gateways and two backends; takes orders such as "kill gateway 1"; Ctrl-C ends all
 	@go run ./testkit/cmd/cluster $(FLAGS)
 
+.PHONY: console
+console: ## bundle console/src into console/dist, which is committed and embedded; needs no Node.js
+	go run ./console/build
+
+.PHONY: screenshots
+screenshots: ## write docs/screenshots: every page, light and dark, wide and narrow (docs/console.md)
+	.ci/need-servers
+	rm -rf docs/screenshots
+	$(SERVERS) go test -count=1 -v -run 'TestBrowser$$' ./console -screenshots $(CURDIR)/docs/screenshots
+
 .PHONY: openapi
 openapi: ## write docs/openapi.yaml from the code
 	go run ./cmd/backend openapi > docs/openapi.yaml.new

@@ -41,6 +41,9 @@ var allowed = map[string][]string{
 	"httpapi":     domain,
 	"console":     {},
 
+	// builds what the console embeds
+	"console/build": {},
+
 	// beside the system: meets it on the wire only
 	"simulator": {"mqtt", "meterread", "command"},
 
@@ -93,6 +96,7 @@ var technology = map[string][]string{
 	"github.com/jmoiron/sqlx":                 {"store"},
 	"github.com/lib/pq":                       {"store", "testkit", "testkit/checker"},
 	"modernc.org/sqlite":                      {"store"},
+	"github.com/evanw/esbuild/pkg/api":        {"console/build"},
 	"github.com/pressly/goose/v3":             {"store"},
 	"github.com/danielgtaylor/huma/v2":        {"httpapi"},
 	"github.com/alecthomas/kong":              {"cmd/launch", "cmd/launch/launchtest", "cmd/backend", "cmd/gateway", "cmd/simulator"},

@@ -7,16 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
-// Node is a command that runs a script with the npm packages of testkit/mqttjs, in the versions that are pinned there.
-// They are installed outside the sources, in .cache/npm-mqtt, by .ci/need-servers, as `make test` does it; where they, or
-// Node.js, are missing the test ends like one without a server.
-func Node(t testing.TB, script string, args ...string) *exec.Cmd {
+// Node is a command that runs a script with the npm packages that from, a directory such as testkit/mqttjs, pins in its
+// package-lock.json. They are installed outside the sources, below .cache/npm, by .ci/need-servers, as `make test` does it; where
+// they, or Node.js, are missing the test ends like one without a server. Scripts find them by require, not by import.
+func Node(t testing.TB, from, script string, args ...string) *exec.Cmd {
 	t.Helper()
 	node := Program(t, "node", "nodejs npm")
-	modules, err := npmModules()
+	modules, err := npmModules(from)
 	need(t, err)
 	cmd := exec.Command(node, append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
@@ -24,14 +25,14 @@ func Node(t testing.TB, script string, args ...string) *exec.Cmd {
 }
 
 // npmModules finds the installed packages, and refuses those of another lock file than the committed one.
-func npmModules() (string, error) {
+func npmModules(from string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
 	const lock = "package-lock.json"
-	cache := filepath.Join(root, ".cache", "npm-mqtt")
-	want, err := os.ReadFile(filepath.Join(root, "testkit", "mqttjs", lock))
+	cache := filepath.Join(root, ".cache", "npm", strings.ReplaceAll(from, "/", "-"))
+	want, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(from), lock))
 	if err != nil {
 		return "", fmt.Errorf("read the lock of the npm packages: %w", err)
 	}
@@ -40,7 +41,7 @@ func npmModules() (string, error) {
 		return "", fmt.Errorf("read the lock of the installed npm packages: %w", err)
 	}
 	if !bytes.Equal(got, want) {
-		return "", &missing{server: "the npm package mqtt as it is pinned"}
+		return "", &missing{server: "the npm packages that " + from + " pins"}
 	}
 	return filepath.Join(cache, "node_modules"), nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"meterline/cmd/launch"
 	"meterline/command"
+	"meterline/console"
 	"meterline/fleet"
 	"meterline/httpapi"
 	"meterline/store"
@@ -133,7 +134,19 @@ func (c *core) serve(stack *launch.Stack, service *command.Service, listener net
 	if err != nil {
 		return err
 	}
-	return c.listen(stack, listener, api)
+	return c.listen(stack, listener, withConsole(api))
+}
+
+// withConsole is the API with the page of the operations centre beside it.
+func withConsole(api http.Handler) http.Handler {
+	page := console.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if console.Owns(r.URL.Path) {
+			page.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 }
 
 // grant makes a token and gives its secret.

@@ -187,7 +187,8 @@ It stays up until you end it with Ctrl-C. Try next, in another terminal:
   # a real-time read, answered when it is done
   curl -s -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -H 'Prefer: wait=10' \
        -d '{"kind":"meter.read","mode":"realtime","targets":{"device_ids":["demo-ipc-0001-m001"]},"items":["1-0:1.8.0","1-0:32.7.0"]}' %s/v1/commands
-  # the operations centre
+  # the operations centre as a page: sign in with that token at %s
+  # the same by hand
   curl -s -H "Authorization: Bearer $TOKEN" '%s/v1/operations?limit=3'
   # play a meter yourself: listen for its commands ...
   mosquitto_sub -h %s -p %s -i by-hand -u by-hand -P %s -q 1 -t meterline/v1/by-hand/down/command
@@ -198,7 +199,7 @@ It stays up until you end it with Ctrl-C. Try next, in another terminal:
   mosquitto_pub -h %s -p %s -i by-hand:pub -u by-hand -P %s -q 1 -t meterline/v1/by-hand/up/readings \
        -m '{"v":1,"message_id":"1","readings":[{"device_id":"by-hand","item":"1-0:1.8.0","value":"42.5","unit":"kWh","read_at":"%s"}]}'
   curl -s -H "Authorization: Bearer $TOKEN" %s/v1/devices/by-hand/latest
-`, d.token, d.http, d.http, host(d.mqtt), port(d.mqtt), d.byHand, d.http, host(d.mqtt), port(d.mqtt), d.byHand,
+`, d.token, d.http, d.http, d.http, host(d.mqtt), port(d.mqtt), d.byHand, d.http, host(d.mqtt), port(d.mqtt), d.byHand,
 		time.Now().UTC().Format(time.RFC3339), d.http)
 }
 

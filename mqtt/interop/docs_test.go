@@ -88,7 +88,7 @@ var languages = map[string]func(t *testing.T, name, text string) *exec.Cmd{
 		if err := os.WriteFile(source, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return testkit.Node(t, source)
+		return testkit.Node(t, "testkit/mqttjs", source)
 	},
 }
 

@@ -28,7 +28,7 @@ type mqttJS struct {
 }
 
 func newMQTTJS(t *testing.T) driver {
-	node := testkit.Node(t, filepath.Join("..", "..", "testkit", "mqttjs", "driver.js"))
+	node := testkit.Node(t, "testkit/mqttjs", filepath.Join("..", "..", "testkit", "mqttjs", "driver.js"))
 	node.Stderr = os.Stderr
 	stdin, err := node.StdinPipe()
 	if err != nil {
