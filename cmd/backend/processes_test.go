@@ -32,7 +32,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "meterline/cmd/backend", "meterline/cmd/gateway").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "meterline/cmd/backend", "meterline/cmd/gateway", "meterline/cmd/simulator").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
