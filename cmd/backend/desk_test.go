@@ -41,7 +41,6 @@ func newDesk(t *testing.T) *desk {
 	for _, program := range [][2]string{{"bash", "bash"}, {"curl", "curl"}, {"jq", "jq"}, {"mosquitto_pub", "mosquitto-clients"}, {"mosquitto_sub", "mosquitto-clients"}, {"setpriv", "util-linux"}} {
 		testkit.Program(t, program[0], program[1])
 	}
-	builtPrograms = true
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
@@ -193,9 +192,9 @@ func (term *terminal) shows(text string) error {
 	return nil
 }
 
-// asOnThePage has the addresses of the page.
+// asOnThePage has the addresses of the page, and no carriage returns: nobody sees them in a terminal.
 func (d *desk) asOnThePage(text string) string {
-	return strings.NewReplacer(d.http, "127.0.0.1:8080", d.mqtt, "127.0.0.1:1883").Replace(text)
+	return strings.NewReplacer(d.http, "127.0.0.1:8080", d.mqtt, "127.0.0.1:1883", "\r", "").Replace(text)
 }
 
 // until waits until enough is content with what was said since the last time, and how much of it.

@@ -117,3 +117,9 @@ func TestTutorial(t *testing.T) {
 	t.Parallel()
 	play(t, "docs/tutorial.md", "")
 }
+
+// The calls of the API guide answer what it says.
+func TestAPIGuide(t *testing.T) {
+	t.Parallel()
+	play(t, "docs/api-guide.md", "")
+}
