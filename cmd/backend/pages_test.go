@@ -123,3 +123,9 @@ func TestAPIGuide(t *testing.T) {
 	t.Parallel()
 	play(t, "docs/api-guide.md", "")
 }
+
+// So does the meter that is played by hand in the README.
+func TestReadmeByHand(t *testing.T) {
+	t.Parallel()
+	play(t, "README.md", "## By hand")
+}
