@@ -3,6 +3,7 @@ package docs_test
 import (
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -129,5 +130,37 @@ func TestLinks(t *testing.T) {
 	}
 	if checked == 0 {
 		t.Error("no link was found: is the pattern right?")
+	}
+}
+
+// TestIndex checks that README.md lists every page of this directory and those below, and what programs can read.
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	index, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{"README.md": true}
+	for _, m := range link.FindAllStringSubmatch(string(index), -1) {
+		listed[path.Clean(m[1])] = true
+	}
+	pages := 0
+	err = filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "testdata" {
+			return fs.SkipDir
+		}
+		if ext := filepath.Ext(file); ext == ".md" || ext == ".yaml" {
+			pages++
+			if !listed[filepath.ToSlash(file)] {
+				t.Errorf("the index lacks %s", file)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pages < 10 {
+		t.Errorf("found only %d pages", pages)
 	}
 }

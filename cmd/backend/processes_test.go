@@ -32,7 +32,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "meterline/cmd/backend", "meterline/cmd/gateway").CombinedOutput()
+	builtIn = dir
+	out, err := exec.Command("go", "build", "-o", dir, "meterline/cmd/backend", "meterline/cmd/gateway", "meterline/cmd/simulator").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
@@ -41,13 +42,14 @@ var programs = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if dir, err := programs(); err == nil && builtPrograms {
-		_ = os.RemoveAll(dir)
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn)
 	}
 	os.Exit(status)
 }
 
-var builtPrograms bool
+// builtIn is where programs has built; "" when no test wanted any. It is written there, and read when all tests are over.
+var builtIn string
 
 // estate is a gateway and a backend as processes of their own, on a real PostgreSQL and a real Redis.
 type estate struct {
@@ -75,7 +77,6 @@ func newEstate(t *testing.T, uplink string) *estate {
 func newEstateOn(t *testing.T, uplink, url string, logs io.Writer, env ...string) *estate {
 	t.Helper()
 	server := testkit.RedisPrivate(t)
-	builtPrograms = true
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
