@@ -56,9 +56,9 @@ fuzz: ## fuzz each target until it has had FUZZTIME of CPU; goes on where it was
 	$(FUZZ) -cpu $(FUZZTIME)
 
 .PHONY: fuzz-short
-fuzz-short: ## fuzz each target for four seconds, from the committed inputs
+fuzz-short: ## fuzz each target for two seconds, from the committed inputs
 	rm -rf .cache/fuzz-short/corpus
-	$(FUZZ) -time 4s -cache .cache/fuzz-short
+	$(FUZZ) -time 2s -cache .cache/fuzz-short
 
 .PHONY: fuzz-cover
 fuzz-cover: ## how much of the decoders the committed inputs reach; fails below 90 %

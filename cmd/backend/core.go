@@ -118,7 +118,7 @@ func (c *core) listen(stack *launch.Stack, listener net.Listener, handler http.H
 func (c *core) serve(stack *launch.Stack, service *command.Service, listener net.Listener) error {
 	stack.Go("notices", service.Run)
 	devices := fleet.NewService(fleet.Options{
-		Registry: c.db, Tokens: c.db, Users: c.db, Sessions: c.db, Pepper: c.settings.Pepper,
+		Registry: c.db, Tokens: c.db, Users: c.db, Sessions: c.db, Pepper: c.settings.Pepper, PasswordCost: passwordCost,
 		Touched: func(ctx context.Context, ids []string) {
 			ended := make([]command.ID, len(ids))
 			for i, id := range ids {

@@ -20,6 +20,7 @@ import (
 
 	_ "github.com/lib/pq"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/crypto/bcrypt"
 
 	"meterline/command"
 	"meterline/simulator"
@@ -41,6 +42,7 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	passwordCost = bcrypt.MinCost
 	status := m.Run()
 	if builtIn != "" {
 		_ = os.RemoveAll(builtIn)

@@ -130,6 +130,9 @@ func withUsers(p *program, d database, f func(*fleet.Service) error) error {
 	return errors.Join(f(usersOf(db)), db.Close())
 }
 
+// passwordCost is fleet.Options' own default; tests, which sign in often, set less.
+var passwordCost int
+
 func usersOf(db *store.DB) *fleet.Service {
-	return fleet.NewService(fleet.Options{Users: db, Sessions: db})
+	return fleet.NewService(fleet.Options{Users: db, Sessions: db, PasswordCost: passwordCost})
 }
