@@ -30,8 +30,10 @@ func TestTheLogIsReadWhenItSignals(t *testing.T) {
 				t.Errorf("step %d: %v, %v", i, took, overtook)
 			}
 		}
-		if !s.due(&s.took, nil) || !s.due(&s.took, nil) {
-			t.Error("a log that never signals is not read")
+		for range 2 {
+			if !s.due(&s.took, nil) {
+				t.Error("a log that never signals is not read")
+			}
 		}
 	})
 }
