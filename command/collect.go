@@ -33,6 +33,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 	if !w.signal.due(&w.signal.took, w.opt.Log.Arrived()) {
 		return false, nil
 	}
+	w.signal.unheeded = false
 	batches, err := w.readLog(ctx)
 	if err != nil {
 		w.signal.took.again()
