@@ -24,6 +24,7 @@ type commands struct {
 	Migrate    migrateCmd    `cmd:"" help:"Brings the schema up to date and makes what the processes share."`
 	User       userCmd       `cmd:"" help:"People who sign in with a password."`
 	Token      tokenCmd      `cmd:"" help:"API tokens."`
+	Config     configCmd     `cmd:"" help:"Example configuration."`
 	OpenAPI    openapiCmd    `cmd:"" name:"openapi" help:"Prints the description of the HTTP API, OpenAPI 3.1 in YAML."`
 }
 
