@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 	// for tests only
 	"fleet/fleettest":       {"fleet", "meterread"},
 	"command/commandtest":   domain,
-	"cmd/launch/launchtest": {},
+	"cmd/launch/launchtest": {"cmd/launch"},
 	"mqtt/wiretest":         {},
 	"testkit":               {},
 	"testkit/proxy":         {},
