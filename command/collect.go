@@ -30,7 +30,7 @@ func (w *Worker) collect(ctx context.Context) (busy bool, err error) {
 		w.ahead.rest(w.held()) // only answers to real-time work are looked for meanwhile
 		return false, nil
 	}
-	if !w.signal.due(&w.signal.took, w.opt.Log.Arrived()) {
+	if !w.signal.due(&w.signal.took, w.opt.Log.Arrived()) && len(w.ahead.sought) == 0 { // an answer may be there before its signal
 		return false, nil
 	}
 	w.signal.unheeded = false
